@@ -1,0 +1,31 @@
+//! Bounds that hold everywhere, each with its reason. What a reader meets beyond them is damage, not data.
+
+/// Raw bytes of one segment at most: 4 MiB decode in about 4 ms, the price of restoring one small file.
+pub const SEGMENT_RAW_MAX: usize = 4 << 20;
+
+/// Bytes of one chunk at most, whatever the chunker's parameters say; a chunk fits into one segment.
+pub const CHUNK_LEN_MAX: usize = SEGMENT_RAW_MAX;
+
+/// Size of a block file unless `--block-size` says otherwise, and the most that it may say.
+pub const BLOCK_SIZE_MAX: u64 = 128 << 20;
+
+/// A block must hold at least one segment that did not shrink, its table and its frame.
+pub const BLOCK_SIZE_MIN: u64 = 8 << 20;
+
+/// Bytes of one file name at most (`NAME_MAX` of every Linux file system).
+pub const NAME_LEN_MAX: usize = 255;
+
+/// Bytes of a path inside a source at most: 4,096 levels of 255 bytes, far beyond what a kernel call takes at once.
+pub const PATH_LEN_MAX: usize = 4096 * 256;
+
+/// Bytes of a symlink's target at most (`PATH_MAX`).
+pub const LINK_TARGET_LEN_MAX: usize = 4096;
+
+/// Chunks of one extent at most, so that the extents that hold a given chunk are found by an index range.
+pub const EXTENT_CHUNKS_MAX: u32 = 256;
+
+/// Bytes of one manifest section at most, raw; sections are cut well below it.
+pub const SECTION_RAW_MAX: usize = 16 << 20;
+
+/// Bytes of a label at most.
+pub const LABEL_LEN_MAX: usize = 64 << 10;
