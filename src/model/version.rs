@@ -42,7 +42,7 @@ pub struct Version {
     pub size: u64,
     /// Last change of the content.
     pub mtime_ns: i64,
-    /// Birth, where known.
+    /// Birth, where known. Not part of what makes a version: it cannot be restored, so it may differ.
     pub btime_ns: Option<i64>,
     /// Hard-link group within the source; 0 when the file has one name.
     pub link: i64,
@@ -69,8 +69,6 @@ impl Version {
         put_bytes(&mut row, &self.owner.group);
         row.extend(self.size.to_le_bytes());
         row.extend(self.mtime_ns.to_le_bytes());
-        row.push(u8::from(self.btime_ns.is_some()));
-        row.extend(self.btime_ns.unwrap_or(0).to_le_bytes());
         row.extend(self.link.to_le_bytes());
         row.push(u8::from(self.inconsistent));
         match &self.object {
@@ -90,6 +88,60 @@ impl Version {
         }
         put_bytes(&mut row, &self.attrs);
         *blake3::hash(&row).as_bytes()
+    }
+}
+
+/// Marks beside a live row: what the next run must know about it. Not part of the version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// The inode changed so shortly before it was looked at that a later change may carry the same time.
+    pub racy: bool,
+    /// Stored bytes of it were found damaged: read it again.
+    pub recheck: bool,
+}
+
+impl Marks {
+    /// The number in catalog and manifest.
+    pub fn bits(self) -> u8 {
+        u8::from(self.racy) | u8::from(self.recheck) << 1
+    }
+
+    /// The inverse of [`Self::bits`]; unknown bits are dropped.
+    pub fn from_bits(bits: u8) -> Self {
+        Self { racy: bits & 1 != 0, recheck: bits & 2 != 0 }
+    }
+}
+
+/// What lets the next run find a file unchanged without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Detection {
+    /// Last change of the inode.
+    pub ctime_ns: i64,
+    /// Inode number.
+    pub ino: u64,
+    /// Hard links.
+    pub nlink: u32,
+    /// What to be careful about.
+    pub marks: Marks,
+}
+
+/// Why a version ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum EndReason {
+    /// Another version took its place.
+    Modified = 1,
+    /// The path was gone.
+    Deleted = 2,
+    /// The path is no longer selected.
+    Excluded = 3,
+}
+
+impl EndReason {
+    /// The reason with this number.
+    pub fn from_tag(tag: u8) -> Option<Self> {
+        [Self::Modified, Self::Deleted, Self::Excluded].into_iter().find(|reason| *reason as u8 == tag)
     }
 }
 
