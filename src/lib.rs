@@ -4,5 +4,6 @@
 //! sides that only a verb brings together; [`codec`] works on content; [`format`] knows every byte on a volume;
 //! [`model`] holds the nouns. `ARCHITECTURE.md` beside this file is the map.
 
+pub mod catalog;
 pub mod format;
 pub mod model;

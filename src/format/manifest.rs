@@ -44,7 +44,9 @@ impl SectionTag {
 
     /// Splits a section into its tag and body; `None` for an optional section of an unknown kind.
     pub fn split(raw: &[u8]) -> Result<Option<(Self, &[u8])>, FormatError> {
-        let [tag, flags, body @ ..] = raw else { return Err(FormatError::Short) };
+        let [tag, flags, body @ ..] = raw else {
+            return Err(FormatError::Short);
+        };
         let known = [Self::Meta, Self::Volumes, Self::Blocks, Self::Dictionary, Self::Rows];
         match known.into_iter().find(|known| *known as u8 == *tag) {
             Some(known) => Ok(Some((known, body))),

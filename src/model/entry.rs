@@ -25,15 +25,8 @@ pub enum EntryKind {
 
 impl EntryKind {
     /// Every kind.
-    pub const ALL: [Self; 7] = [
-        Self::File,
-        Self::Dir,
-        Self::Symlink,
-        Self::Fifo,
-        Self::Socket,
-        Self::CharDevice,
-        Self::BlockDevice,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::File, Self::Dir, Self::Symlink, Self::Fifo, Self::Socket, Self::CharDevice, Self::BlockDevice];
 
     /// The kind with this number.
     pub fn from_tag(tag: u8) -> Option<Self> {

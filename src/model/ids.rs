@@ -12,9 +12,7 @@ pub struct NotHex {
 }
 
 fn decode_hex<const N: usize>(text: &str) -> Result<[u8; N], NotHex> {
-    let bad = NotHex {
-        expected_digits: N * 2,
-    };
+    let bad = NotHex { expected_digits: N * 2 };
     let digits = text.as_bytes();
     if digits.len() != N * 2 {
         return Err(bad);

@@ -23,9 +23,7 @@ impl HashAlgo {
 
     /// The inverse of [`Self::name`].
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Blake3, Self::Sha256]
-            .into_iter()
-            .find(|algo| algo.name() == name)
+        [Self::Blake3, Self::Sha256].into_iter().find(|algo| algo.name() == name)
     }
 }
 
@@ -67,10 +65,7 @@ impl Compression {
             None if text == "none" => Some(Self::None),
             None if text == "zstd" => Some(Self::Zstd(3)),
             Some(("zstd", level)) => {
-                let level = level
-                    .parse()
-                    .ok()
-                    .filter(|level| (1..=19).contains(level))?;
+                let level = level.parse().ok().filter(|level| (1..=19).contains(level))?;
                 Some(Self::Zstd(level))
             }
             _ => None,
@@ -99,9 +94,7 @@ impl Reserve {
                 clippy::cast_precision_loss,
                 reason = "a percentage between 0 and 100 of a u64 stays one; a byte more or less does not matter"
             )]
-            Self::Percent(percent) => {
-                (total_bytes as f64 * percent.clamp(0.0, 100.0) / 100.0) as u64
-            }
+            Self::Percent(percent) => (total_bytes as f64 * percent.clamp(0.0, 100.0) / 100.0) as u64,
         }
     }
 
@@ -117,9 +110,7 @@ impl Reserve {
     /// (`20G`, `500MB`, `1GiB`) a size. One letter means the binary unit, as for restic and borg.
     pub fn from_text(text: &str) -> Option<Self> {
         if let Ok(percent) = text.trim_end_matches('%').parse::<f64>() {
-            return (0.0..100.0)
-                .contains(&percent)
-                .then_some(Self::Percent(percent));
+            return (0.0..100.0).contains(&percent).then_some(Self::Percent(percent));
         }
         size_from_text(text).map(Self::Bytes)
     }
@@ -128,18 +119,9 @@ impl Reserve {
 /// Bytes of `20G`, `500MB`, `1.5GiB`, `4096`. One letter means the binary unit.
 pub fn size_from_text(text: &str) -> Option<u64> {
     let text = text.trim();
-    let binary = text
-        .strip_suffix(['K', 'M', 'G', 'T', 'P', 'k', 'm', 'g', 't', 'p'])
-        .is_some();
-    let spelled = if binary {
-        format!("{text}iB")
-    } else {
-        text.to_owned()
-    };
-    spelled
-        .parse::<bytesize::ByteSize>()
-        .ok()
-        .map(|size| size.as_u64())
+    let binary = text.strip_suffix(['K', 'M', 'G', 'T', 'P', 'k', 'm', 'g', 't', 'p']).is_some();
+    let spelled = if binary { format!("{text}iB") } else { text.to_owned() };
+    spelled.parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64())
 }
 
 #[cfg(test)]
@@ -151,10 +133,7 @@ mod tests {
         assert_eq!(Reserve::from_text("10"), Some(Reserve::Percent(10.0)));
         assert_eq!(Reserve::from_text("2.5%"), Some(Reserve::Percent(2.5)));
         assert_eq!(Reserve::from_text("20G"), Some(Reserve::Bytes(20 << 30)));
-        assert_eq!(
-            Reserve::from_text("20GB"),
-            Some(Reserve::Bytes(20_000_000_000))
-        );
+        assert_eq!(Reserve::from_text("20GB"), Some(Reserve::Bytes(20_000_000_000)));
         assert_eq!(Reserve::from_text("7B"), Some(Reserve::Bytes(7)));
         for bad in ["100", "-1", "x", "", "NaN", "10 parsecs"] {
             assert_eq!(Reserve::from_text(bad), None, "{bad}");
@@ -167,10 +146,7 @@ mod tests {
     #[test]
     fn compression_words_go_there_and_back() {
         for compression in [Compression::None, Compression::Zstd(7)] {
-            assert_eq!(
-                Compression::from_text(&compression.to_text()),
-                Some(compression)
-            );
+            assert_eq!(Compression::from_text(&compression.to_text()), Some(compression));
         }
         for bad in ["zstd:0", "zstd:20", "lz4", "zstd:x", ""] {
             assert_eq!(Compression::from_text(bad), None, "{bad}");

@@ -34,16 +34,12 @@ pub fn is_valid_name(name: &[u8]) -> bool {
 /// Whether every component of a path is valid; the root is.
 pub fn is_valid(path: &[u8]) -> bool {
     path.is_empty()
-        || (path.len() <= super::limits::PATH_LEN_MAX
-            && path.split(|byte| *byte == b'/').all(is_valid_name))
+        || (path.len() <= super::limits::PATH_LEN_MAX && path.split(|byte| *byte == b'/').all(is_valid_name))
 }
 
 /// Whether `path` is `dir` or lies below it.
 pub fn is_within(path: &[u8], dir: &[u8]) -> bool {
-    dir.is_empty()
-        || path
-            .strip_prefix(dir)
-            .is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+    dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// The path as a person may see it on a terminal: UTF-8 as it is, control characters and stray bytes as `\xNN`.
@@ -82,13 +78,7 @@ mod tests {
             assert!(!is_valid_name(name));
         }
         assert!(is_valid_name(b"...") && is_valid_name(&[0xff; 255]));
-        assert!(
-            is_valid(b"a/b")
-                && is_valid(b"")
-                && !is_valid(b"a//b")
-                && !is_valid(b"/a")
-                && !is_valid(b"a/../b")
-        );
+        assert!(is_valid(b"a/b") && is_valid(b"") && !is_valid(b"a//b") && !is_valid(b"/a") && !is_valid(b"a/../b"));
     }
 
     #[test]

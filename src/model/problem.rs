@@ -41,12 +41,7 @@ pub struct Problem {
 impl Problem {
     /// A problem from a system error.
     pub fn from_io(path: &[u8], op: ProblemOp, error: &std::io::Error) -> Self {
-        Self {
-            path: path.to_vec(),
-            op,
-            errno: error.raw_os_error(),
-            text: error.to_string(),
-        }
+        Self { path: path.to_vec(), op, errno: error.raw_os_error(), text: error.to_string() }
     }
 }
 

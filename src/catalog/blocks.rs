@@ -1,0 +1,288 @@
+//! Blocks, their segments and chunks: registering what is durable, finding a chunk by its identity, and a block's
+//! state when it is found damaged.
+
+use super::error::{CatalogError, Result};
+use crate::format::block::{BlockTable, SegmentEntry};
+use crate::format::manifest::BlockRecord;
+use crate::model::ids::{BlockId, BlockNo, ChunkId, ChunkNo, RunSeq, VolumeId, VolumeUuid};
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// A block that is durable on `volume` and not yet in the catalog.
+#[derive(Debug, Clone)]
+pub struct NewBlock {
+    /// Name.
+    pub id: BlockId,
+    /// Bytes of the file.
+    pub size: u64,
+    /// Kind of container.
+    pub kind: u8,
+    /// Where it is.
+    pub volumes: Vec<VolumeId>,
+    /// What lies where in it.
+    pub table: BlockTable,
+    /// Chunk numbers in the order of the table.
+    pub numbers: Vec<ChunkNo>,
+    /// The complete run whose manifest lists it; `None` until there is one.
+    pub listed_by: Option<RunSeq>,
+}
+
+/// A chunk that the catalog has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownChunk {
+    /// Its number.
+    pub no: ChunkNo,
+    /// Its bytes can be relied on: a sound block on a volume that is not given up.
+    pub is_usable: bool,
+}
+
+/// Registers a durable block; registering it again adds only its copies.
+pub fn register(conn: &Connection, block: &NewBlock) -> Result<BlockNo> {
+    let known = number_of(conn, block.id)?;
+    let no = match known {
+        Some(no) => no,
+        None => {
+            conn.prepare_cached("INSERT INTO blocks(name, kind, size, state, run) VALUES(?1, ?2, ?3, 'ok', ?4)")?
+                .execute(params![block.id.0, block.kind, block.size.cast_signed(), block.listed_by.map(|run| run.0)])?;
+            BlockNo(conn.last_insert_rowid())
+        }
+    };
+    for volume in &block.volumes {
+        conn.prepare_cached("INSERT OR IGNORE INTO copies(block, volume, role, state) VALUES(?1, ?2, 0, 'ok')")?
+            .execute(params![no.0, volume.0])?;
+    }
+    if known.is_some() {
+        return Ok(no);
+    }
+    let mut numbers = block.numbers.iter();
+    for segment in &block.table.segments {
+        register_segment(conn, no, segment, &mut numbers)?;
+    }
+    Ok(no)
+}
+
+fn register_segment(
+    conn: &Connection,
+    block: BlockNo,
+    segment: &SegmentEntry,
+    numbers: &mut std::slice::Iter<'_, ChunkNo>,
+) -> Result<()> {
+    conn.prepare_cached("INSERT INTO segments(block, off, stored, raw, codec) VALUES(?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![block.0, segment.offset.cast_signed(), segment.stored_len, segment.raw_len, segment.codec])?;
+    let seg = conn.last_insert_rowid();
+    let mut add = conn.prepare_cached(
+        "INSERT INTO chunks(no, id, seg, off, len) VALUES(?1, ?2, ?3, ?4, ?5) ON CONFLICT(no) DO NOTHING",
+    )?;
+    let mut offset = 0_i64;
+    for (id, len) in &segment.chunks {
+        let no = numbers.next().ok_or_else(|| CatalogError::damaged("a block with fewer numbers than chunks"))?;
+        if add.execute(params![no.0, id.0, seg, offset, len])? == 0 {
+            relocate(conn, *no, (seg, offset))?;
+        }
+        offset += i64::from(*len);
+    }
+    Ok(())
+}
+
+/// A chunk that has a place gets another one; it becomes the first when the old one cannot be relied on.
+fn relocate(conn: &Connection, no: ChunkNo, (seg, offset): (i64, i64)) -> Result<()> {
+    let (old_seg, old_offset): (i64, i64) = conn
+        .prepare_cached("SELECT seg, off FROM chunks WHERE no = ?1")?
+        .query_row([no.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let old_is_sound: bool = conn
+        .prepare_cached(
+            "SELECT EXISTS(SELECT 1 FROM segments s JOIN blocks b ON b.id = s.block
+             JOIN copies p ON p.block = b.id JOIN volumes v ON v.id = p.volume
+             WHERE s.id = ?1 AND b.state = 'ok' AND p.state = 'ok' AND v.state <> 'lost')",
+        )?
+        .query_row([old_seg], |row| row.get(0))?;
+    let mut further = conn.prepare_cached("INSERT OR IGNORE INTO chunk_more(no, seg, off) VALUES(?1, ?2, ?3)")?;
+    if old_is_sound {
+        further.execute(params![no.0, seg, offset])?;
+        return Ok(());
+    }
+    if old_seg != 0 {
+        further.execute(params![no.0, old_seg, old_offset])?;
+    }
+    conn.prepare_cached("UPDATE chunks SET seg = ?2, off = ?3 WHERE no = ?1")?.execute(params![no.0, seg, offset])?;
+    Ok(())
+}
+
+/// The number of the block with this name.
+pub fn number_of(conn: &Connection, id: BlockId) -> Result<Option<BlockNo>> {
+    Ok(conn
+        .prepare_cached("SELECT id FROM blocks WHERE name = ?1")?
+        .query_row([id.0], |row| row.get(0).map(BlockNo))
+        .optional()?)
+}
+
+/// Looks a chunk up by identity. `avoid` are volumes that failed in this process.
+pub fn find_chunk(conn: &Connection, id: &ChunkId, avoid: &[VolumeId]) -> Result<Option<KnownChunk>> {
+    let found: Option<(i64, i64)> = conn
+        .prepare_cached("SELECT no, seg FROM chunks WHERE substr(id, 1, 8) = ?1 AND id = ?2")?
+        .query_row(params![&id.0[..8], id.0], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((no, seg)) = found else {
+        return Ok(None);
+    };
+    let mut select = conn.prepare_cached(
+        "SELECT p.volume FROM segments s JOIN blocks b ON b.id = s.block
+         JOIN copies p ON p.block = b.id JOIN volumes v ON v.id = p.volume
+         WHERE s.id = ?1 AND b.state = 'ok' AND p.state = 'ok' AND v.state <> 'lost'",
+    )?;
+    let mut rows = select.query([seg])?;
+    let mut is_usable = false;
+    while let Some(row) = rows.next()? {
+        is_usable |= !avoid.contains(&VolumeId(row.get(0)?));
+    }
+    Ok(Some(KnownChunk { no: ChunkNo(no), is_usable }))
+}
+
+/// The first chunk number that is free.
+pub fn next_chunk_no(conn: &Connection) -> Result<ChunkNo> {
+    Ok(conn.query_row("SELECT coalesce(max(no), 0) + 1 FROM chunks", [], |row| row.get(0).map(ChunkNo))?)
+}
+
+/// Numbers for the chunks of a block that was found on a volume: known ones keep theirs.
+pub fn numbers_for(conn: &Connection, table: &BlockTable) -> Result<Vec<ChunkNo>> {
+    let mut next = next_chunk_no(conn)?;
+    let mut fresh: std::collections::HashMap<ChunkId, ChunkNo> = std::collections::HashMap::new();
+    let mut numbers = Vec::with_capacity(table.chunk_count());
+    for (id, _) in table.segments.iter().flat_map(|segment| &segment.chunks) {
+        let no = match (fresh.get(id), find_chunk(conn, id, &[])?) {
+            (Some(no), _) => *no,
+            (None, Some(known)) => known.no,
+            (None, None) => {
+                let no = next;
+                next = ChunkNo(next.0 + 1);
+                fresh.insert(*id, no);
+                no
+            }
+        };
+        numbers.push(no);
+    }
+    Ok(numbers)
+}
+
+/// Makes a chunk known by name, without bytes, so that contents can refer to it.
+pub fn put_placeless_chunk(conn: &Connection, no: ChunkNo, id: &ChunkId) -> Result<()> {
+    conn.prepare_cached("INSERT INTO chunks(no, id, seg, off, len) VALUES(?1, ?2, 0, 0, 0)")?
+        .execute(params![no.0, id.0])?;
+    Ok(())
+}
+
+/// The identity of a chunk number.
+pub fn chunk_id(conn: &Connection, no: ChunkNo) -> Result<Option<ChunkId>> {
+    Ok(conn
+        .prepare_cached("SELECT id FROM chunks WHERE no = ?1")?
+        .query_row([no.0], |row| row.get(0).map(ChunkId))
+        .optional()?)
+}
+
+/// Hands every block that no manifest lists to `each`, with its table rebuilt from the rows.
+pub fn for_each_unlisted(conn: &Connection, each: &mut dyn FnMut(&BlockRecord) -> Result<()>) -> Result<()> {
+    let mut select =
+        conn.prepare("SELECT id, name, size, kind FROM blocks WHERE run IS NULL AND state <> 'gone' ORDER BY id")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let no: i64 = row.get(0)?;
+        let (table, numbers) = table_of(conn, BlockNo(no))?;
+        let mut volumes = conn.prepare_cached(
+            "SELECT v.uuid FROM copies p JOIN volumes v ON v.id = p.volume WHERE p.block = ?1 ORDER BY v.id",
+        )?;
+        let volumes = volumes.query_map([no], |row| row.get(0).map(VolumeUuid))?.collect::<rusqlite::Result<_>>()?;
+        each(&BlockRecord {
+            id: BlockId(row.get(1)?),
+            size: row.get::<_, i64>(2)?.cast_unsigned(),
+            kind: row.get(3)?,
+            volumes,
+            table,
+            numbers,
+        })?;
+    }
+    Ok(())
+}
+
+/// A block's table with its chunk numbers, from the rows. Chunks that have another first place are found too.
+pub fn table_of(conn: &Connection, block: BlockNo) -> Result<(BlockTable, Vec<ChunkNo>)> {
+    let (mut table, mut numbers) = (BlockTable::default(), Vec::new());
+    let mut segments =
+        conn.prepare_cached("SELECT id, off, stored, raw, codec FROM segments WHERE block = ?1 ORDER BY off")?;
+    let mut rows = segments.query([block.0])?;
+    while let Some(row) = rows.next()? {
+        let seg: i64 = row.get(0)?;
+        let mut chunks = conn.prepare_cached(
+            "SELECT off, no, id, len FROM chunks WHERE seg = ?1
+             UNION ALL SELECT m.off, m.no, c.id, c.len FROM chunk_more m JOIN chunks c ON c.no = m.no WHERE m.seg = ?1
+             ORDER BY 1",
+        )?;
+        let mut entry = SegmentEntry {
+            offset: row.get::<_, i64>(1)?.cast_unsigned(),
+            stored_len: row.get(2)?,
+            raw_len: row.get(3)?,
+            codec: row.get(4)?,
+            chunks: Vec::new(),
+        };
+        let mut chunk_rows = chunks.query([seg])?;
+        while let Some(chunk) = chunk_rows.next()? {
+            numbers.push(ChunkNo(chunk.get(1)?));
+            entry.chunks.push((ChunkId(chunk.get(2)?), chunk.get(3)?));
+        }
+        table.segments.push(entry);
+    }
+    Ok((table, numbers))
+}
+
+/// All unlisted blocks are listed by the manifest of `run` from now on.
+pub fn mark_listed(conn: &Connection, run: RunSeq) -> Result<()> {
+    conn.execute("UPDATE blocks SET run = ?1 WHERE run IS NULL", [run.0])?;
+    Ok(())
+}
+
+/// A block was found damaged or missing: it is no dedup target any more, and live files that use it are read again
+/// by the next run.
+pub fn mark_bad(conn: &Connection, block: BlockNo) -> Result<()> {
+    conn.execute("UPDATE blocks SET state = 'bad' WHERE id = ?1 AND state IN ('ok', 'bad')", [block.0])?;
+    conn.execute(
+        "WITH hit(no) AS (SELECT no FROM chunks WHERE seg IN (SELECT id FROM segments WHERE block = ?1))
+         UPDATE live SET marks = marks | 2 WHERE mode >> 12 = 8 AND obj IN (
+           SELECT t.id FROM hit JOIN contents t
+             ON t.chunk BETWEEN hit.no - 255 AND hit.no AND t.chunk + t.n > hit.no AND t.chunk > 0
+           UNION SELECT e.content FROM hit JOIN extents e
+             ON e.chunk BETWEEN hit.no - 255 AND hit.no AND e.chunk + e.n > hit.no AND e.chunk > 0)",
+        [block.0],
+    )?;
+    Ok(())
+}
+
+/// A block that was bad was found sound.
+pub fn mark_sound(conn: &Connection, block: BlockNo) -> Result<()> {
+    conn.execute("UPDATE blocks SET state = 'ok' WHERE id = ?1 AND state = 'bad'", [block.0])?;
+    Ok(())
+}
+
+/// Bad blocks of which no chunk that a content uses has its first place there any more are condemned: nothing
+/// needs them. Returns how many.
+pub fn condemn_superseded(conn: &Connection) -> Result<usize> {
+    Ok(conn.execute(
+        "UPDATE blocks SET state = 'condemned' WHERE state = 'bad' AND NOT EXISTS(
+           SELECT 1 FROM segments s JOIN chunks c ON c.seg = s.id WHERE s.block = blocks.id AND (
+             EXISTS(SELECT 1 FROM contents t WHERE t.chunk BETWEEN c.no - 255 AND c.no AND t.chunk + t.n > c.no
+                    AND t.chunk > 0)
+             OR EXISTS(SELECT 1 FROM extents e WHERE e.chunk BETWEEN c.no - 255 AND c.no AND e.chunk + e.n > c.no
+                       AND e.chunk > 0)))",
+        [],
+    )?)
+}
+
+/// Bad blocks, whose sound chunks want a new place.
+pub fn bad_ones(conn: &Connection) -> Result<Vec<BlockNo>> {
+    let mut select = conn.prepare_cached("SELECT id FROM blocks WHERE state = 'bad' ORDER BY id")?;
+    Ok(select.query_map([], |row| row.get(0).map(BlockNo))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Remembers that a block's copy was read and found sound.
+pub fn set_verified(conn: &Connection, block: BlockNo, (volume, at_ns): (VolumeId, i64)) -> Result<()> {
+    conn.prepare_cached("UPDATE copies SET verified_ns = ?3 WHERE block = ?1 AND volume = ?2")?
+        .execute(params![block.0, volume.0, at_ns])?;
+    Ok(())
+}

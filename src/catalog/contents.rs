@@ -1,0 +1,123 @@
+//! Distinct contents and their extents of chunk numbers. Facts: a content may be there before any version names it.
+
+use super::error::{CatalogError, Result};
+use crate::model::content::{Content, Extent};
+use crate::model::ids::{ChunkNo, ContentId, FileHash};
+use crate::model::limits::EXTENT_CHUNKS_MAX;
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// The content with this hash and size, if there is one.
+pub fn find(conn: &Connection, hash: FileHash, size: u64) -> Result<Option<ContentId>> {
+    Ok(conn
+        .prepare_cached(
+            "SELECT id FROM contents WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1 AND size = ?2",
+        )?
+        .query_row(params![hash.0, size.cast_signed()], |row| row.get(0).map(ContentId))
+        .optional()?)
+}
+
+/// The number of `content`, added when it is new.
+pub fn put(conn: &Connection, content: &Content) -> Result<ContentId> {
+    if let Some(id) = find(conn, content.hash, content.size)? {
+        return Ok(id);
+    }
+    let (chunk, n) = content.extents.first().map_or((0, 0), |first| (first.chunk.0, first.n));
+    conn.prepare_cached("INSERT INTO contents(size, hash, chunk, n) VALUES(?1, ?2, ?3, ?4)")?.execute(params![
+        content.size.cast_signed(),
+        content.hash.0,
+        chunk,
+        n
+    ])?;
+    let id = conn.last_insert_rowid();
+    let mut put = conn.prepare_cached("INSERT INTO extents(content, at, chunk, n) VALUES(?1, ?2, ?3, ?4)")?;
+    for extent in content.extents.iter().skip(1) {
+        put.execute(params![id, extent.at.cast_signed(), extent.chunk.0, extent.n])?;
+    }
+    Ok(ContentId(id))
+}
+
+/// The hash of a content.
+pub fn hash_of(conn: &Connection, id: ContentId) -> Result<FileHash> {
+    conn.prepare_cached("SELECT hash FROM contents WHERE id = ?1")?
+        .query_row([id.0], |row| row.get(0).map(FileHash))
+        .optional()?
+        .ok_or_else(|| CatalogError::damaged(format!("content {id} is missing")))
+}
+
+/// A content with all its extents.
+pub fn get(conn: &Connection, id: ContentId) -> Result<Content> {
+    let (size, hash, first) = conn
+        .prepare_cached("SELECT size, hash, chunk, n FROM contents WHERE id = ?1")?
+        .query_row([id.0], |row| {
+            let first = Extent { at: 0, chunk: ChunkNo(row.get(2)?), n: row.get(3)? };
+            Ok((row.get::<_, i64>(0)?.cast_unsigned(), FileHash(row.get(1)?), first))
+        })
+        .optional()?
+        .ok_or_else(|| CatalogError::damaged(format!("content {id} is missing")))?;
+    let mut extents = Vec::new();
+    if first.n > 0 {
+        extents.push(first);
+        let mut more = conn.prepare_cached("SELECT at, chunk, n FROM extents WHERE content = ?1 ORDER BY at")?;
+        let rows = more.query_map([id.0], |row| {
+            Ok(Extent { at: row.get::<_, i64>(0)?.cast_unsigned(), chunk: ChunkNo(row.get(1)?), n: row.get(2)? })
+        })?;
+        for extent in rows {
+            extents.push(extent?);
+        }
+    }
+    Ok(Content { size, hash, extents })
+}
+
+/// Gathers a file's chunks, in order, into extents of consecutive numbers.
+#[derive(Debug, Default)]
+pub struct ExtentBuilder {
+    extents: Vec<Extent>,
+    at: u64,
+}
+
+impl ExtentBuilder {
+    /// Appends a chunk.
+    pub fn push_chunk(&mut self, no: ChunkNo, len: u32) {
+        match self.extents.last_mut() {
+            Some(last)
+                if last.chunk.0 != 0 && last.n < EXTENT_CHUNKS_MAX && last.chunk.0 + i64::from(last.n) == no.0 =>
+            {
+                last.n += 1;
+            }
+            _ => self.extents.push(Extent { at: self.at, chunk: no, n: 1 }),
+        }
+        self.at += u64::from(len);
+    }
+
+    /// Appends zeros.
+    pub fn push_zeros(&mut self, len: u64) {
+        if !self.extents.last().is_some_and(|last| last.chunk.0 == 0) && len > 0 {
+            self.extents.push(Extent { at: self.at, chunk: ChunkNo(0), n: 1 });
+        }
+        self.at += len;
+    }
+
+    /// The extents, and how many bytes they cover.
+    pub fn finish(self) -> (Vec<Extent>, u64) {
+        (self.extents, self.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn consecutive_chunks_share_an_extent_up_to_its_bound_and_zeros_join() {
+        let mut builder = ExtentBuilder::default();
+        (1..=300).for_each(|no| builder.push_chunk(ChunkNo(no), 10));
+        builder.push_zeros(5);
+        builder.push_zeros(7);
+        builder.push_chunk(ChunkNo(301), 1);
+        builder.push_chunk(ChunkNo(303), 1);
+        let (extents, size) = builder.finish();
+        let shape: Vec<_> = extents.iter().map(|extent| (extent.at, extent.chunk.0, extent.n)).collect();
+        assert_eq!(shape, [(0, 1, 256), (2560, 257, 44), (3000, 0, 1), (3012, 301, 1), (3013, 303, 1)]);
+        assert_eq!(size, 3014);
+    }
+}

@@ -1,0 +1,166 @@
+//! Opening, creating, locking and configuring the catalog's file. The file and its WAL are touched by SQLite alone:
+//! closing them by other means would drop SQLite's locks.
+
+use super::error::{CatalogError, Result};
+use super::settings::Settings;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// `RTcA`: marks the file as a RaidTape catalog.
+const APPLICATION_ID: i64 = 0x5254_6341;
+/// The schema that this release writes and reads.
+const SCHEMA_VERSION: i64 = 1;
+/// How long a statement waits for another process's transaction.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
+/// Statements kept prepared; there are about so many in this room.
+const STATEMENT_CACHE: usize = 128;
+/// The oldest SQLite whose WAL is safe under concurrent checkpoints.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+/// An open catalog.
+pub struct Catalog {
+    pub(super) conn: Connection,
+    path: PathBuf,
+    settings: Settings,
+}
+
+/// Keeps other processes from writing the catalog; gone when dropped or when the process dies.
+#[derive(Debug)]
+pub struct CatalogLock {
+    _file: File,
+}
+
+impl Catalog {
+    /// Creates a catalog with its folder; refuses to touch an existing file.
+    pub fn create(path: &Path, settings: &Settings) -> Result<Self> {
+        if path.symlink_metadata().is_ok() {
+            return Err(CatalogError::Exists(path.to_owned()));
+        }
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)
+                .map_err(|source| CatalogError::Io { path: folder.to_owned(), source })?;
+        }
+        let io = |source| CatalogError::Io { path: path.to_owned(), source };
+        // SQLite would create the file with the umask's mode; made here first, it is the owner's alone.
+        drop(OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?);
+        let mut conn = connect(path)?;
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Exclusive)?;
+        tx.execute_batch(include_str!("schema.sql"))?;
+        tx.pragma_update(None, "application_id", APPLICATION_ID)?;
+        tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        settings.store(&tx)?;
+        tx.commit()?;
+        sync_folder(path).map_err(io)?;
+        Ok(Self { conn, path: path.to_owned(), settings: settings.clone() })
+    }
+
+    /// Opens an existing catalog; checks that it is one and of a schema that this release knows.
+    pub fn open(path: &Path) -> Result<Self> {
+        if !path.try_exists().map_err(|source| CatalogError::Io { path: path.to_owned(), source })? {
+            return Err(CatalogError::Missing(path.to_owned()));
+        }
+        if path.is_dir() {
+            return Err(CatalogError::Foreign(path.to_owned()));
+        }
+        let conn = connect(path)?;
+        let application: i64 = pragma(&conn, "application_id", path)?;
+        if application != APPLICATION_ID {
+            return Err(CatalogError::Foreign(path.to_owned()));
+        }
+        let found: i64 = pragma(&conn, "user_version", path)?;
+        if found > SCHEMA_VERSION {
+            return Err(CatalogError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
+        }
+        let settings = Settings::load(&conn)?;
+        Ok(Self { conn, path: path.to_owned(), settings })
+    }
+
+    /// A further connection to the same file, for reading beside the writer.
+    pub fn reader(&self) -> Result<Self> {
+        Ok(Self { conn: connect(&self.path)?, path: self.path.clone(), settings: self.settings.clone() })
+    }
+
+    /// Takes the lock file beside the catalog, without waiting.
+    pub fn lock(path: &Path) -> Result<CatalogLock> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".lock");
+        let lock_path = PathBuf::from(name);
+        let io = |source| CatalogError::Io { path: lock_path.clone(), source };
+        let file =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&lock_path).map_err(io)?;
+        match file.try_lock() {
+            Ok(()) => Ok(CatalogLock { _file: file }),
+            Err(std::fs::TryLockError::WouldBlock) => Err(CatalogError::Locked(path.to_owned())),
+            Err(std::fs::TryLockError::Error(source)) => Err(io(source)),
+        }
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What was chosen at `init`.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Begins a writing transaction; dropping it undoes it.
+    pub fn begin(&mut self) -> Result<Transaction<'_>> {
+        Ok(self.conn.transaction_with_behavior(TransactionBehavior::Immediate)?)
+    }
+
+    /// The connection, for reading.
+    pub fn conn(&self) -> &Connection {
+        &self.conn
+    }
+
+    /// Moves the WAL into the file and truncates it, as far as readers allow.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
+    }
+
+    /// Asks SQLite to check the whole file's structure.
+    pub fn quick_check(&self) -> Result<()> {
+        let answer: String = self.conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if answer == "ok" { Ok(()) } else { Err(CatalogError::Damaged(answer)) }
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection> {
+    if rusqlite::version_number() < SQLITE_VERSION_MIN {
+        return Err(CatalogError::damaged(format!("SQLite {} is too old", rusqlite::version())));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(BUSY_TIMEOUT)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
+    let not_ours = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => CatalogError::Foreign(path.to_owned()),
+        _ => CatalogError::Sql(error),
+    };
+    conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(not_ours)?;
+    conn.pragma_update(None, "synchronous", "full")?;
+    conn.pragma_update(None, "cache_size", -16_384)?;
+    conn.pragma_update(None, "temp_store", "memory")?;
+    Ok(conn)
+}
+
+fn pragma(conn: &Connection, name: &str, path: &Path) -> Result<i64> {
+    conn.pragma_query_value(None, name, |row| row.get(0)).map_err(|error| match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => CatalogError::Foreign(path.to_owned()),
+        _ => CatalogError::Sql(error),
+    })
+}
+
+fn sync_folder(path: &Path) -> std::io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder)?.sync_all()
+}

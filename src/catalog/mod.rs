@@ -1,0 +1,25 @@
+//! The catalog: one SQLite file that knows what is stored where and every version of every file. Rows only; nothing
+//! here opens a volume or a user's file. `schema.sql` beside this file is the schema.
+//!
+//! One [`Catalog`] writes; further ones may read beside it (WAL). Facts (directories, contents, blocks, chunks) are
+//! written whenever they are durable on a volume; versions only by [`versions`] in the transaction that completes a run.
+
+pub mod blocks;
+pub mod changes;
+pub mod contents;
+pub mod damage;
+pub mod error;
+pub mod handle;
+pub mod interned;
+pub mod pending;
+pub mod places;
+pub mod row;
+pub mod runs;
+pub mod settings;
+pub mod state;
+pub mod versions;
+pub mod view;
+pub mod volumes;
+
+pub use error::CatalogError;
+pub use handle::Catalog;

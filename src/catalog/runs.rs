@@ -1,0 +1,240 @@
+//! Sources and runs: numbers, states, counts.
+
+use super::error::{CatalogError, Result};
+use crate::format::manifest::RunCounts;
+use crate::model::ids::{RunSeq, RunUuid, SourceId, StateDigest};
+use crate::model::problem::Problem;
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+/// A source.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Source {
+    /// Its row.
+    pub id: SourceId,
+    /// Host name.
+    pub host: String,
+    /// Name, by default the absolute path.
+    pub name: String,
+    /// Absolute paths of its roots.
+    pub roots: Vec<String>,
+}
+
+/// State of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    /// Under way, or left by a crash.
+    Open,
+    /// Saved.
+    Complete,
+    /// Given up; its number stays taken.
+    Aborted,
+    /// Forgotten by retention.
+    Forgotten,
+    /// Known to have been, but no manifest that was found leads to it.
+    Unreachable,
+}
+
+impl RunState {
+    const ALL: [Self; 5] = [Self::Open, Self::Complete, Self::Aborted, Self::Forgotten, Self::Unreachable];
+
+    /// The word in the table.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Complete => "complete",
+            Self::Aborted => "aborted",
+            Self::Forgotten => "forgotten",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Number.
+    pub seq: RunSeq,
+    /// Identity.
+    pub uuid: RunUuid,
+    /// What was backed up.
+    pub source: SourceId,
+    /// Where it stands.
+    pub state: RunState,
+    /// The complete run before it of the same source.
+    pub prev: Option<RunSeq>,
+    /// When it began, nanoseconds since 1970.
+    pub started_ns: i64,
+    /// When its source was read to the end.
+    pub ended_ns: Option<i64>,
+    /// Digest of the state after it.
+    pub digest: Option<StateDigest>,
+    /// Digest of its manifest's bytes.
+    pub manifest: Option<[u8; 32]>,
+    /// Its counts.
+    pub counts: RunCounts,
+}
+
+const RUN_COLUMNS: &str = "seq, uuid, source, state, prev, started_ns, ended_ns, digest, manifest, added, modified,
+     metadata, deleted, unchanged, problems, bytes_total, bytes_read, bytes_new, bytes_stored";
+
+fn run_from_row(row: &Row<'_>) -> Result<Run> {
+    let state: String = row.get(3)?;
+    let count = |column: usize| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    Ok(Run {
+        seq: RunSeq(row.get(0)?),
+        uuid: RunUuid(row.get(1)?),
+        source: SourceId(row.get(2)?),
+        state: RunState::ALL
+            .into_iter()
+            .find(|known| known.word() == state)
+            .ok_or_else(|| CatalogError::damaged("a run in an unknown state"))?,
+        prev: row.get::<_, Option<i64>>(4)?.map(RunSeq),
+        started_ns: row.get(5)?,
+        ended_ns: row.get(6)?,
+        digest: row.get::<_, Option<[u8; 32]>>(7)?.map(StateDigest),
+        manifest: row.get(8)?,
+        counts: RunCounts {
+            added: count(9)?,
+            modified: count(10)?,
+            metadata: count(11)?,
+            deleted: count(12)?,
+            unchanged: count(13)?,
+            problems: count(14)?,
+            bytes_total: count(15)?,
+            bytes_read: count(16)?,
+            bytes_new: count(17)?,
+            bytes_stored: count(18)?,
+        },
+    })
+}
+
+fn select_runs(conn: &Connection, rest: &str, values: impl rusqlite::Params) -> Result<Vec<Run>> {
+    let mut select = conn.prepare_cached(&format!("SELECT {RUN_COLUMNS} FROM runs {rest}"))?;
+    let mut rows = select.query(values)?;
+    let mut runs = Vec::new();
+    while let Some(row) = rows.next()? {
+        runs.push(run_from_row(row)?);
+    }
+    Ok(runs)
+}
+
+/// All runs by number.
+pub fn all(conn: &Connection) -> Result<Vec<Run>> {
+    select_runs(conn, "ORDER BY seq", [])
+}
+
+/// The run with this number.
+pub fn get(conn: &Connection, seq: RunSeq) -> Result<Option<Run>> {
+    Ok(select_runs(conn, "WHERE seq = ?1", [seq.0])?.pop())
+}
+
+/// The newest complete run of a source.
+pub fn newest_complete(conn: &Connection, source: SourceId) -> Result<Option<Run>> {
+    Ok(select_runs(conn, "WHERE source = ?1 AND state = 'complete' ORDER BY seq DESC LIMIT 1", [source.0])?.pop())
+}
+
+/// Runs that a crash left open.
+pub fn open_ones(conn: &Connection) -> Result<Vec<Run>> {
+    select_runs(conn, "WHERE state = 'open' ORDER BY seq", [])
+}
+
+/// All sources by number.
+pub fn sources(conn: &Connection) -> Result<Vec<Source>> {
+    let mut select = conn.prepare_cached("SELECT id, host, name, roots FROM sources ORDER BY id")?;
+    let rows = select.query_map([], |row| {
+        let roots: String = row.get(3)?;
+        Ok(Source {
+            id: SourceId(row.get(0)?),
+            host: row.get(1)?,
+            name: row.get(2)?,
+            roots: serde_json::from_str(&roots).unwrap_or_default(),
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The source with this host and name, made when it is new; its roots are brought up to date.
+pub fn intern_source(conn: &Connection, host: &str, name: &str, roots: &[String]) -> Result<SourceId> {
+    let roots = serde_json::to_string(roots).unwrap_or_default();
+    conn.execute(
+        "INSERT INTO sources(host, name, roots) VALUES(?1, ?2, ?3)
+         ON CONFLICT(host, name) DO UPDATE SET roots = excluded.roots",
+        params![host, name, roots],
+    )?;
+    Ok(conn.query_row("SELECT id FROM sources WHERE host = ?1 AND name = ?2", [host, name], |row| {
+        row.get(0).map(SourceId)
+    })?)
+}
+
+/// The next free run number.
+pub fn next_seq(conn: &Connection) -> Result<RunSeq> {
+    let floor: i64 = conn
+        .query_row("SELECT CAST(value AS INTEGER) FROM meta WHERE key = 'run_floor'", [], |row| row.get(0))
+        .optional()?
+        .unwrap_or(0);
+    let last: i64 = conn.query_row("SELECT coalesce(max(seq), 0) FROM runs", [], |row| row.get(0))?;
+    Ok(RunSeq(last.max(floor) + 1))
+}
+
+/// Makes numbers up to `floor` taken, so that a volume that returns cannot bring a second run of the same number.
+pub fn set_floor(conn: &Connection, floor: RunSeq) -> Result<()> {
+    conn.execute(
+        "INSERT INTO meta(key, value) VALUES('run_floor', ?1) ON CONFLICT(key) DO UPDATE SET value = excluded.value",
+        [floor.0],
+    )?;
+    Ok(())
+}
+
+/// Adds a run in state `open`.
+pub fn insert_open(conn: &Connection, run: &Run) -> Result<()> {
+    conn.execute(
+        "INSERT INTO runs(seq, uuid, source, kind, state, prev, started_ns) VALUES(?1, ?2, ?3, 'backup', 'open', ?4, ?5)",
+        params![run.seq.0, run.uuid.0, run.source.0, run.prev.map(|prev| prev.0), run.started_ns],
+    )?;
+    Ok(())
+}
+
+/// Sets a run's state alone.
+pub fn set_state(conn: &Connection, seq: RunSeq, state: RunState) -> Result<()> {
+    conn.execute("UPDATE runs SET state = ?2 WHERE seq = ?1", params![seq.0, state.word()])?;
+    Ok(())
+}
+
+/// Makes a run complete with its digest, manifest and counts.
+pub fn complete(conn: &Connection, run: &Run) -> Result<()> {
+    let counts = &run.counts;
+    conn.execute(
+        "UPDATE runs SET state = 'complete', ended_ns = ?2, digest = ?3, manifest = ?4, added = ?5, modified = ?6,
+         metadata = ?7, deleted = ?8, unchanged = ?9, problems = ?10, bytes_total = ?11, bytes_read = ?12,
+         bytes_new = ?13, bytes_stored = ?14, prev = ?15 WHERE seq = ?1",
+        params![
+            run.seq.0,
+            run.ended_ns,
+            run.digest.map(|digest| digest.0),
+            run.manifest,
+            counts.added.cast_signed(),
+            counts.modified.cast_signed(),
+            counts.metadata.cast_signed(),
+            counts.deleted.cast_signed(),
+            counts.unchanged.cast_signed(),
+            counts.problems.cast_signed(),
+            counts.bytes_total.cast_signed(),
+            counts.bytes_read.cast_signed(),
+            counts.bytes_new.cast_signed(),
+            counts.bytes_stored.cast_signed(),
+            run.prev.map(|prev| prev.0),
+        ],
+    )?;
+    Ok(())
+}
+
+/// Keeps the problems of a run.
+pub fn put_problems(conn: &Connection, seq: RunSeq, problems: &[Problem]) -> Result<()> {
+    let mut put = conn.prepare_cached("INSERT INTO problems(run, path, op, errno, text) VALUES(?1, ?2, ?3, ?4, ?5)")?;
+    for problem in problems {
+        let op = serde_json::to_value(problem.op).ok().and_then(|op| op.as_str().map(str::to_owned));
+        put.execute(params![seq.0, problem.path, op.unwrap_or_default(), problem.errno, problem.text])?;
+    }
+    Ok(())
+}

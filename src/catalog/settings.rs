@@ -1,0 +1,65 @@
+//! What was chosen at `init`, kept in table `meta`.
+
+use super::error::{CatalogError, Result};
+use crate::model::ids::RepositoryUuid;
+use crate::model::params::{ChunkerParams, Compression, HashAlgo, Reserve};
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// A repository's parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Identity that catalog and volumes share.
+    pub repository: RepositoryUuid,
+    /// Hash of chunks, files and blocks.
+    pub hash: HashAlgo,
+    /// Where chunks are cut.
+    pub chunker: ChunkerParams,
+    /// Bytes of one block at most.
+    pub block_size: u64,
+    /// For new segments.
+    pub compression: Compression,
+    /// Inherited by new volumes.
+    pub reserve: Reserve,
+}
+
+impl Settings {
+    pub(super) fn store(&self, conn: &Connection) -> Result<()> {
+        let mut put = conn.prepare("INSERT INTO meta(key, value) VALUES(?1, ?2)")?;
+        put.execute(params!["repository", self.repository.to_string()])?;
+        put.execute(params!["hash_algo", self.hash.name()])?;
+        put.execute(params!["chunk_id_scheme", self.hash.name()])?;
+        put.execute(params!["chunker", "gear64-nc"])?;
+        put.execute(params!["chunk_min", self.chunker.min])?;
+        put.execute(params!["chunk_avg", self.chunker.avg])?;
+        put.execute(params!["chunk_max", self.chunker.max])?;
+        put.execute(params!["chunk_normalization", self.chunker.normalization])?;
+        put.execute(params!["block_size", self.block_size.cast_signed()])?;
+        put.execute(params!["compression", self.compression.to_text()])?;
+        put.execute(params!["reserve", self.reserve.to_text()])?;
+        put.execute(params!["redundancy", "none"])?;
+        Ok(())
+    }
+
+    pub(super) fn load(conn: &Connection) -> Result<Self> {
+        let text = |key: &str| -> Result<String> {
+            conn.query_row("SELECT CAST(value AS TEXT) FROM meta WHERE key = ?1", [key], |row| row.get(0))
+                .optional()?
+                .ok_or_else(|| CatalogError::damaged(format!("setting {key} is missing")))
+        };
+        let bad = |key: &str| CatalogError::damaged(format!("setting {key} is not valid"));
+        let number = |key: &str| text(key)?.parse::<u32>().map_err(|_| bad(key));
+        Ok(Self {
+            repository: text("repository")?.parse().map_err(|_| bad("repository"))?,
+            hash: HashAlgo::from_name(&text("hash_algo")?).ok_or_else(|| bad("hash_algo"))?,
+            chunker: ChunkerParams {
+                min: number("chunk_min")?,
+                avg: number("chunk_avg")?,
+                max: number("chunk_max")?,
+                normalization: number("chunk_normalization")?,
+            },
+            block_size: text("block_size")?.parse().map_err(|_| bad("block_size"))?,
+            compression: Compression::from_text(&text("compression")?).ok_or_else(|| bad("compression"))?,
+            reserve: Reserve::from_text(&text("reserve")?).ok_or_else(|| bad("reserve"))?,
+        })
+    }
+}

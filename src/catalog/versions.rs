@@ -1,0 +1,301 @@
+//! Applying a run's changes to the state: the only writer of `live` and `past`. A backup's last transaction, the
+//! roll-forward of an unfinished run, catch-up and rebuild all go through [`Applier`].
+
+use super::error::{CatalogError, Result};
+use super::interned::{Interner, find_dir};
+use super::row::{StoredVersion, VERSION_COLUMNS};
+use crate::format::manifest::RunCounts;
+use crate::model::entry::EntryKind;
+use crate::model::ids::{ContentId, DirId, RunSeq, SourceId, StateDigest};
+use crate::model::path;
+use crate::model::version::{Detection, EndReason, Version};
+use rusqlite::{Connection, OptionalExtension, params};
+
+/// One change of a source's state at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A version enters, in place of an earlier one of its path.
+    Put {
+        /// The version.
+        version: Version,
+        /// Its content, for a regular file.
+        content: Option<ContentId>,
+        /// For the next run.
+        detection: Detection,
+    },
+    /// Only detection fields differ.
+    Touch {
+        /// The new ones.
+        detection: Detection,
+        /// Birth of the file that has the name now.
+        btime_ns: Option<i64>,
+    },
+    /// The path is gone; for a directory, all below it too.
+    End(EndReason),
+}
+
+/// The run that changes are applied for.
+#[derive(Debug, Clone, Copy)]
+pub struct ApplyRun {
+    /// Whose state.
+    pub source: SourceId,
+    /// The run that makes the versions.
+    pub run: RunSeq,
+    /// The last complete run of the source: `last_run` of what ends.
+    pub prev: Option<RunSeq>,
+}
+
+/// Applies changes in one transaction, keeping the digest and the counts.
+pub struct Applier<'c> {
+    conn: &'c Connection,
+    run: ApplyRun,
+    interner: Interner,
+    digest: StateDigest,
+    counts: RunCounts,
+    link_max: i64,
+}
+
+impl<'c> Applier<'c> {
+    /// Starts from the state with digest `base`.
+    pub fn new(conn: &'c Connection, run: ApplyRun, base: StateDigest) -> Self {
+        Self { conn, run, interner: Interner::default(), digest: base, counts: RunCounts::default(), link_max: 0 }
+    }
+
+    /// The digest of the state as it is now.
+    pub fn digest(&self) -> StateDigest {
+        self.digest
+    }
+
+    /// Added, modified, metadata and deleted so far.
+    pub fn counts(&self) -> RunCounts {
+        self.counts
+    }
+
+    /// Applies one change at `dir`/`name`; an empty name in the root directory is the root itself.
+    pub fn apply(&mut self, dir: &[u8], name: &[u8], change: &Change) -> Result<()> {
+        match change {
+            Change::Put { version, content, detection } => {
+                self.link_max = self.link_max.max(version.link);
+                let dir_id = self.interner.dir(self.conn, self.run.source, dir)?;
+                let stored = StoredVersion::intern(self.conn, &mut self.interner, version, *content)?;
+                self.put(Place { dir, dir_id, name }, (version, &stored), detection)
+            }
+            Change::Touch { detection, btime_ns } => self.touch(dir, name, (*detection, *btime_ns)),
+            Change::End(reason) => match find_dir(self.conn, self.run.source, dir)? {
+                Some(row) => self.end(Place { dir, dir_id: row.id, name }, *reason),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Writes what outlives the transaction beside the rows: the next hard-link group.
+    pub fn finish(&self) -> Result<()> {
+        self.conn
+            .prepare_cached("UPDATE sources SET next_link = max(next_link, ?2) WHERE id = ?1")?
+            .execute(params![self.run.source.0, self.link_max + 1])?;
+        Ok(())
+    }
+
+    fn put(
+        &mut self,
+        place: Place<'_>,
+        (version, stored): (&Version, &StoredVersion),
+        detection: &Detection,
+    ) -> Result<()> {
+        let full_path = path::join(place.dir, place.name);
+        if let Some((old, first_run)) = self.live_row(place)? {
+            let old_version = old.resolve(self.conn)?;
+            let (old_hash, new_hash) = (old_version.row_hash(&full_path), version.row_hash(&full_path));
+            if old_hash == new_hash {
+                return self.touch(place.dir, place.name, (*detection, version.btime_ns));
+            }
+            if old.kind == EntryKind::Dir && version.kind != EntryKind::Dir {
+                self.end_below(&full_path, EndReason::Deleted)?;
+            }
+            if old.kind != version.kind || old_version.object != version.object {
+                self.counts.modified += 1;
+            } else {
+                self.counts.metadata += 1;
+            }
+            self.digest.remove(old_hash);
+            self.bury(place, (&old, first_run), EndReason::Modified)?;
+            self.digest.add(new_hash);
+        } else {
+            self.counts.added += 1;
+            self.digest.add(version.row_hash(&full_path));
+        }
+        let sql = "INSERT OR REPLACE INTO live(dir, name, first_run, mode, owner, size, mtime_ns, btime_ns, obj, link,
+                   attr, flags, ctime_ns, ino, nlink, marks)
+                   VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+        self.conn.prepare_cached(sql)?.execute(params![
+            place.dir_id.0,
+            place.name,
+            self.run.run.0,
+            stored.st_mode(),
+            stored.owner,
+            stored.size.cast_signed(),
+            stored.mtime_ns,
+            stored.btime_ns,
+            stored.object,
+            stored.link,
+            stored.attr,
+            stored.flags(),
+            detection.ctime_ns,
+            detection.ino.cast_signed(),
+            detection.nlink,
+            detection.marks.bits(),
+        ])?;
+        Ok(())
+    }
+
+    fn live_row(&self, place: Place<'_>) -> Result<Option<(StoredVersion, i64)>> {
+        let sql = format!("SELECT first_run, {VERSION_COLUMNS} FROM live WHERE dir = ?1 AND name = ?2");
+        let mut select = self.conn.prepare_cached(&sql)?;
+        let mut rows = select.query(params![place.dir_id.0, place.name])?;
+        match rows.next()? {
+            Some(row) => Ok(Some((StoredVersion::from_row(row, 1)?, row.get(0)?))),
+            None => Ok(None),
+        }
+    }
+
+    /// Moves a version from `live` to `past`; its row in `live` is left to the caller.
+    fn bury(&self, place: Place<'_>, (old, first_run): (&StoredVersion, i64), why: EndReason) -> Result<()> {
+        let last_run =
+            self.run.prev.ok_or_else(|| CatalogError::damaged("a version older than its source's first run"))?;
+        let sql = "INSERT INTO past(dir, name, first_run, last_run, why, mode, owner, size, mtime_ns, btime_ns, obj,
+                   link, attr, flags) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
+        self.conn.prepare_cached(sql)?.execute(params![
+            place.dir_id.0,
+            place.name,
+            first_run,
+            last_run.0,
+            why as u8,
+            old.st_mode(),
+            old.owner,
+            old.size.cast_signed(),
+            old.mtime_ns,
+            old.btime_ns,
+            old.object,
+            old.link,
+            old.attr,
+            old.flags(),
+        ])?;
+        Ok(())
+    }
+
+    fn touch(&self, dir: &[u8], name: &[u8], (detection, btime_ns): (Detection, Option<i64>)) -> Result<()> {
+        let Some(row) = find_dir(self.conn, self.run.source, dir)? else {
+            return Ok(());
+        };
+        self.conn
+            .prepare_cached(
+                "UPDATE live SET ctime_ns = ?3, ino = ?4, nlink = ?5, marks = ?6, btime_ns = ?7
+                 WHERE dir = ?1 AND name = ?2",
+            )?
+            .execute(params![
+                row.id.0,
+                name,
+                detection.ctime_ns,
+                detection.ino.cast_signed(),
+                detection.nlink,
+                detection.marks.bits(),
+                btime_ns,
+            ])?;
+        Ok(())
+    }
+
+    fn end(&mut self, place: Place<'_>, reason: EndReason) -> Result<()> {
+        let Some((old, first_run)) = self.live_row(place)? else {
+            return Ok(());
+        };
+        let full_path = path::join(place.dir, place.name);
+        self.digest.remove(old.resolve(self.conn)?.row_hash(&full_path));
+        self.bury(place, (&old, first_run), reason)?;
+        self.conn
+            .prepare_cached("DELETE FROM live WHERE dir = ?1 AND name = ?2")?
+            .execute(params![place.dir_id.0, place.name])?;
+        self.counts.deleted += 1;
+        if old.kind == EntryKind::Dir && !place.name.is_empty() {
+            self.end_below(&full_path, reason)?;
+        }
+        Ok(())
+    }
+
+    /// Ends every live version below the directory `top`.
+    fn end_below(&mut self, top: &[u8], reason: EndReason) -> Result<()> {
+        for (dir_id, dir) in dirs_within(self.conn, self.run.source, top)? {
+            let names: Vec<Vec<u8>> = {
+                let mut select = self.conn.prepare_cached("SELECT name FROM live WHERE dir = ?1")?;
+                select.query_map([dir_id.0], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
+            };
+            for name in names {
+                self.end_one(Place { dir: &dir, dir_id, name: &name }, reason)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_one(&mut self, place: Place<'_>, reason: EndReason) -> Result<()> {
+        let Some((old, first_run)) = self.live_row(place)? else {
+            return Ok(());
+        };
+        self.digest.remove(old.resolve(self.conn)?.row_hash(&path::join(place.dir, place.name)));
+        self.bury(place, (&old, first_run), reason)?;
+        self.conn
+            .prepare_cached("DELETE FROM live WHERE dir = ?1 AND name = ?2")?
+            .execute(params![place.dir_id.0, place.name])?;
+        self.counts.deleted += 1;
+        Ok(())
+    }
+}
+
+/// Where a row stands.
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
+    dir: &'a [u8],
+    dir_id: DirId,
+    name: &'a [u8],
+}
+
+/// Interned directories of a source at or below `top`; the root means all.
+pub fn dirs_within(conn: &Connection, source: SourceId, top: &[u8]) -> Result<Vec<(DirId, Vec<u8>)>> {
+    if top.is_empty() {
+        let mut select = conn.prepare_cached("SELECT id, path FROM dirs WHERE source = ?1 ORDER BY path")?;
+        let rows = select.query_map([source.0], |row| Ok((DirId(row.get(0)?), row.get(1)?)))?;
+        return Ok(rows.collect::<rusqlite::Result<_>>()?);
+    }
+    let (from, to) = ([top, b"/"].concat(), [top, b"0"].concat());
+    let mut dirs: Vec<(DirId, Vec<u8>)> = Vec::new();
+    if let Some(row) = find_dir(conn, source, top)? {
+        dirs.push((row.id, top.to_vec()));
+    }
+    let mut select =
+        conn.prepare_cached("SELECT id, path FROM dirs WHERE source = ?1 AND path >= ?2 AND path < ?3 ORDER BY path")?;
+    let rows = select.query_map(params![source.0, from, to], |row| Ok((DirId(row.get(0)?), row.get(1)?)))?;
+    for row in rows {
+        dirs.push(row?);
+    }
+    Ok(dirs)
+}
+
+/// A live row's version, for encoders that must know what a change replaces.
+pub fn live_version(conn: &Connection, source: SourceId, (dir, name): (&[u8], &[u8])) -> Result<Option<StoredVersion>> {
+    let Some(row) = find_dir(conn, source, dir)? else {
+        return Ok(None);
+    };
+    let sql = format!("SELECT {VERSION_COLUMNS} FROM live WHERE dir = ?1 AND name = ?2");
+    let mut select = conn.prepare_cached(&sql)?;
+    let mut rows = select.query(params![row.id.0, name])?;
+    match rows.next()? {
+        Some(row) => Ok(Some(StoredVersion::from_row(row, 0)?)),
+        None => Ok(None),
+    }
+}
+
+/// The first hard-link group that is free in a source.
+pub fn next_link(conn: &Connection, source: SourceId) -> Result<i64> {
+    Ok(conn
+        .query_row("SELECT next_link FROM sources WHERE id = ?1", [source.0], |row| row.get(0))
+        .optional()?
+        .unwrap_or(1))
+}
