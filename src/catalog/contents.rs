@@ -91,7 +91,7 @@ impl ExtentBuilder {
 
     /// Appends zeros.
     pub fn push_zeros(&mut self, len: u64) {
-        if !self.extents.last().is_some_and(|last| last.chunk.0 == 0) && len > 0 {
+        if len > 0 && self.extents.last().is_none_or(|last| last.chunk.0 != 0) {
             self.extents.push(Extent { at: self.at, chunk: ChunkNo(0), n: 1 });
         }
         self.at += len;

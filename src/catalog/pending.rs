@@ -5,7 +5,7 @@ use super::interned::Interner;
 use super::row::{DETECTION_COLUMNS, StoredObject, StoredVersion, VERSION_COLUMNS, detection_from_row};
 use super::versions::Change;
 use crate::model::ids::{ContentId, RunSeq, SourceId};
-use crate::model::version::{Detection, EndReason, Object};
+use crate::model::version::{Detection, EndReason};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 
@@ -74,26 +74,8 @@ impl PendingWriter {
         };
         match &row.change {
             Change::Put { version, content, detection } => {
-                let object = match &version.object {
-                    Object::Content(_) => {
-                        StoredObject::Content(content.ok_or_else(|| CatalogError::damaged("a file without content"))?)
-                    }
-                    Object::Nothing => StoredObject::Nothing,
-                    Object::Target(target) => StoredObject::Target(target.clone()),
-                    Object::Device(number) => StoredObject::Device(*number),
-                };
-                let stored = StoredVersion {
-                    kind: version.kind,
-                    mode: version.mode,
-                    owner: self.interner.owner(conn, &version.owner)?,
-                    size: version.size,
-                    mtime_ns: version.mtime_ns,
-                    btime_ns: version.btime_ns,
-                    object: StoredObject::Nothing,
-                    link: version.link,
-                    attr: self.interner.attrs(conn, &version.attrs)?,
-                    inconsistent: version.inconsistent,
-                };
+                let stored = StoredVersion::intern(conn, &mut self.interner, version, *content)?;
+                let object = stored.object.clone();
                 add(OP_PUT, Some(&stored), object, detection, version.btime_ns)?;
             }
             Change::Touch { detection, btime_ns } => {

@@ -1,0 +1,228 @@
+//! Containers on a store: writing one segment by segment while it is hashed, and reading its table and segments.
+//! Knows how segments lie in a file; not what is in them.
+
+use crate::codec::compress::{Codec, SegmentDecoder, Stored};
+use crate::codec::hash::{Hasher, hash_bytes};
+use crate::format::block::{BlockTable, SegmentEntry};
+use crate::format::container::{
+    ContainerKind, FormatError, HEADER_LEN, Header, SEGMENT_HEADER_LEN, SegmentHeader, SegmentKind, TRAILER_LEN, Trailer,
+};
+use crate::model::ids::{BlockId, ChunkId};
+use crate::model::limits::{SECTION_RAW_MAX, SEGMENT_RAW_MAX};
+use crate::model::params::HashAlgo;
+use crate::volume::store::{Existing, Object, Sink, StoreError};
+
+/// A segment ready to be written.
+#[derive(Debug, Clone)]
+pub struct EncodedSegment {
+    /// How `bytes` are encoded.
+    pub codec: Codec,
+    /// Bytes after decoding.
+    pub raw_len: u32,
+    /// What is stored.
+    pub bytes: Vec<u8>,
+}
+
+/// A read that failed: the store's fault, or the bytes'.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store could not give the bytes.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The bytes are not what they should be.
+    #[error(transparent)]
+    Format(#[from] FormatError),
+    /// A segment does not decode, or its chunks are not what their names say.
+    #[error("a segment's content is damaged")]
+    Content,
+}
+
+/// Writes a container into a sink.
+pub struct ContainerWriter {
+    sink: Box<dyn Sink>,
+    hasher: Hasher,
+    limit: u64,
+    segment_count: u32,
+    table: BlockTable,
+    chunk_count: usize,
+}
+
+/// What a finished container is.
+#[derive(Debug)]
+pub struct FinishedContainer {
+    /// Hash of the whole file.
+    pub id: BlockId,
+    /// Bytes.
+    pub size: u64,
+    /// Its table; empty for a manifest.
+    pub table: BlockTable,
+}
+
+impl ContainerWriter {
+    /// Writes the header. `limit` bounds the whole file.
+    pub fn new(mut sink: Box<dyn Sink>, header: &Header, limit: u64) -> Result<Self, StoreError> {
+        let bytes = header.encode();
+        sink.write(&bytes)?;
+        let mut hasher = Hasher::new(header.hash);
+        hasher.update(&bytes);
+        Ok(Self { sink, hasher, limit, segment_count: 0, table: BlockTable::default(), chunk_count: 0 })
+    }
+
+    /// Whether a segment of so many stored bytes and chunks still fits, with the table that it needs.
+    pub fn has_room(&self, stored_len: usize, chunks: usize) -> bool {
+        let table = BlockTable::encoded_len(self.table.segments.len() + 1, self.chunk_count + chunks);
+        let more = SEGMENT_HEADER_LEN + stored_len + SEGMENT_HEADER_LEN + table + TRAILER_LEN;
+        self.sink.len() + more as u64 <= self.limit && self.chunk_count + chunks <= crate::format::block::BLOCK_CHUNKS_MAX
+    }
+
+    /// Whether it holds no segment yet.
+    pub fn is_empty(&self) -> bool {
+        self.segment_count == 0
+    }
+
+    /// Appends a data segment; on an error the container is as before.
+    pub fn put_data(&mut self, segment: &EncodedSegment, chunks: &[(ChunkId, u32)]) -> Result<(), StoreError> {
+        let offset = self.sink.len();
+        self.put(SegmentKind::Data, segment)?;
+        self.chunk_count += chunks.len();
+        self.table.segments.push(SegmentEntry {
+            offset,
+            stored_len: len_u32(segment.bytes.len()),
+            raw_len: segment.raw_len,
+            codec: segment.codec.tag(),
+            chunks: chunks.to_vec(),
+        });
+        Ok(())
+    }
+
+    /// Appends a segment of any kind.
+    pub fn put(&mut self, kind: SegmentKind, segment: &EncodedSegment) -> Result<(), StoreError> {
+        let header = SegmentHeader {
+            kind: kind as u8,
+            codec: segment.codec.tag(),
+            index: self.segment_count,
+            stored_len: len_u32(segment.bytes.len()),
+            raw_len: segment.raw_len,
+        };
+        let mut bytes = Vec::with_capacity(SEGMENT_HEADER_LEN + segment.bytes.len());
+        bytes.extend(header.encode(&segment.bytes));
+        bytes.extend(&segment.bytes);
+        self.sink.write(&bytes)?;
+        self.hasher.update(&bytes);
+        self.segment_count += 1;
+        Ok(())
+    }
+
+    /// Writes the table (for a block) and the trailer, and makes the file durable under the key that `key_of` gives
+    /// for its hash.
+    pub fn finish(mut self, kind: ContainerKind, key_of: &dyn Fn(BlockId) -> String) -> Result<FinishedContainer, StoreError> {
+        let (mut table_offset, mut table_len) = (0, 0);
+        if kind == ContainerKind::Block {
+            table_offset = self.sink.len();
+            let raw = self.table.encode();
+            let raw_len = len_u32(raw.len());
+            self.put(SegmentKind::Table, &EncodedSegment { codec: Codec::Raw, raw_len, bytes: raw })?;
+            table_len = self.sink.len() - table_offset;
+        }
+        let size = self.sink.len() + TRAILER_LEN as u64;
+        let trailer =
+            Trailer { table_offset, table_len, segment_count: self.segment_count, pad_len: 0, file_len: size }.encode();
+        self.sink.write(&trailer)?;
+        self.hasher.update(&trailer);
+        let id = BlockId(self.hasher.finalize());
+        self.sink.commit(&key_of(id), Existing::Fail)?;
+        Ok(FinishedContainer { id, size, table: self.table })
+    }
+}
+
+fn len_u32(len: usize) -> u32 {
+    u32::try_from(len).expect("segments and tables are bounded far below 4 GiB")
+}
+
+/// Reads and checks a container's header.
+pub fn read_header(object: &dyn Object) -> Result<Header, ReadError> {
+    let mut bytes = [0; HEADER_LEN];
+    object.read_exact_at(0, &mut bytes)?;
+    Ok(Header::decode(&bytes)?)
+}
+
+/// Reads a container's trailer.
+pub fn read_trailer(object: &dyn Object) -> Result<Trailer, ReadError> {
+    let size = object.len();
+    if size < (HEADER_LEN + TRAILER_LEN) as u64 {
+        return Err(FormatError::Short.into());
+    }
+    let mut bytes = [0; TRAILER_LEN];
+    object.read_exact_at(size - TRAILER_LEN as u64, &mut bytes)?;
+    Ok(Trailer::decode(&bytes, size)?)
+}
+
+/// Reads a block's table, by its trailer.
+pub fn read_table(object: &dyn Object) -> Result<BlockTable, ReadError> {
+    let trailer = read_trailer(object)?;
+    let len = usize::try_from(trailer.table_len).unwrap_or(usize::MAX);
+    if !(SEGMENT_HEADER_LEN..=SECTION_RAW_MAX).contains(&len) {
+        return Err(FormatError::Invalid("table length").into());
+    }
+    let mut bytes = vec![0; len];
+    object.read_exact_at(trailer.table_offset, &mut bytes)?;
+    let (header, stored) = bytes.split_at(SEGMENT_HEADER_LEN);
+    SegmentHeader::check(header, stored)?;
+    let header = SegmentHeader::decode(header)?;
+    if header.kind != SegmentKind::Table as u8 || header.codec != Codec::Raw.tag() {
+        return Err(FormatError::Invalid("table").into());
+    }
+    Ok(BlockTable::decode(stored, trailer.table_offset)?)
+}
+
+/// Where a segment lies and what it should be.
+#[derive(Debug, Clone, Copy)]
+pub struct SegmentRef {
+    /// Where its header starts.
+    pub offset: u64,
+    /// Stored bytes behind the header.
+    pub stored_len: u32,
+    /// Bytes after decoding.
+    pub raw_len: u32,
+    /// Tag of the codec.
+    pub codec: u8,
+}
+
+/// Reads segments with one decoder and reused buffers.
+pub struct SegmentReader {
+    decoder: SegmentDecoder,
+    stored: Vec<u8>,
+    raw: Vec<u8>,
+}
+
+impl SegmentReader {
+    /// With empty buffers.
+    pub fn new() -> Self {
+        Self { decoder: SegmentDecoder::new(), stored: Vec::new(), raw: Vec::new() }
+    }
+
+    /// Reads, checks and decodes one segment. The chunks' hashes are the caller's to check.
+    pub fn read(&mut self, object: &dyn Object, segment: &SegmentRef) -> Result<&[u8], ReadError> {
+        let len = SEGMENT_HEADER_LEN + segment.stored_len as usize;
+        if segment.stored_len as usize > SECTION_RAW_MAX || segment.raw_len as usize > SEGMENT_RAW_MAX {
+            return Err(FormatError::Invalid("segment length").into());
+        }
+        self.stored.resize(len, 0);
+        object.read_exact_at(segment.offset, &mut self.stored)?;
+        let (header, stored) = self.stored.split_at(SEGMENT_HEADER_LEN);
+        SegmentHeader::check(header, stored)?;
+        let found = SegmentHeader::decode(header)?;
+        if found.raw_len != segment.raw_len || found.codec != segment.codec || found.stored_len != segment.stored_len {
+            return Err(FormatError::Invalid("segment header").into());
+        }
+        let codec = Codec::from_tag(segment.codec).ok_or(FormatError::Unsupported("an unknown codec"))?;
+        let stored = Stored { codec, bytes: stored, raw_len: segment.raw_len as usize };
+        self.decoder.decode(stored, &mut self.raw).map_err(|_| ReadError::Content)?;
+        Ok(&self.raw)
+    }
+}
+
+/// Whether `bytes` are the chunk `id`.
+pub fn is_chunk(algo: HashAlgo, id: &ChunkId, bytes: &[u8]) -> bool {
+    hash_bytes(algo, bytes) == id.0
+}

@@ -1,0 +1,30 @@
+//! The verbs: the only place where volume, catalog and tree meet. One file or folder a verb, with the same name as its
+//! subcommand; each is `fn verb(&mut Repository, &Options, &dyn Observer) -> Result<Report>`.
+//!
+//! Reports are plain data that `cli` prints; nothing here prints.
+
+pub mod add_volume;
+pub mod backup;
+mod block_file;
+pub mod error;
+mod fetch;
+pub mod genmeta;
+pub mod init;
+pub mod list_changes;
+pub mod ls;
+mod manifest_apply;
+mod manifest_file;
+mod manifest_write;
+pub mod observer;
+pub mod rebuild_catalog;
+mod recover;
+pub mod repository;
+pub mod restore;
+pub mod runs;
+pub mod select;
+pub mod validate;
+pub mod volumes;
+
+pub use error::{EngineError, Exit};
+pub use observer::Observer;
+pub use repository::Repository;
