@@ -5,3 +5,4 @@
 //! [`model`] holds the nouns. `ARCHITECTURE.md` beside this file is the map.
 
 pub mod model;
+pub mod tree;
