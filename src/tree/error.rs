@@ -5,6 +5,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use rustix::io::Errno;
+
 use crate::model::path::show;
 
 /// Facts about a failed operation of this room.
@@ -84,6 +86,23 @@ pub enum TreeError {
 }
 
 impl TreeError {
+    /// Turns a system error about `path` into the error that says so.
+    pub(super) fn at<E: Into<io::Error>>(path: &[u8]) -> impl Fn(E) -> Self {
+        move |error| {
+            let source = error.into();
+            match Errno::from_io_error(&source) {
+                Some(Errno::EXIST) => Self::InTheWay {
+                    path: path.to_vec(),
+                },
+                Some(Errno::NOSYS) => Self::NoOpenat2,
+                _ => Self::Write {
+                    path: path.to_vec(),
+                    source,
+                },
+            }
+        }
+    }
+
     /// The system's error number, where there is one.
     pub fn errno(&self) -> Option<i32> {
         match self {

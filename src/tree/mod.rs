@@ -10,6 +10,12 @@ pub mod list;
 pub mod mount;
 pub mod source_file;
 pub mod stat;
+pub mod target;
+pub mod target_file;
+pub mod target_meta;
 pub mod walk;
 
 mod beneath;
+mod fd_pool;
+mod target_dirs;
+mod target_names;
