@@ -303,8 +303,9 @@ fn meta_by_name(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::Uid;
     use std::fs;
-    use std::os::unix::fs::{FileExt, MetadataExt, symlink};
+    use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
     use std::sync::atomic::{AtomicBool, Ordering};
 
     const META: TargetMeta = TargetMeta {
@@ -361,8 +362,12 @@ mod tests {
         let fifo = target.special(b"p", Special::Fifo, REFUSE).unwrap();
         let socket = target.special(b"s", Special::Socket, REFUSE).unwrap();
         assert_eq!((fifo, socket), Default::default());
-        target.set_dir_meta(b"d", &META).unwrap();
-        target.set_dir_meta(b"", &META).unwrap();
+        let dir_meta = TargetMeta {
+            mode: 0o750,
+            ..META
+        };
+        target.set_dir_meta(b"d", &dir_meta).unwrap();
+        target.set_dir_meta(b"", &dir_meta).unwrap();
         target.sync().unwrap();
         assert!(!target.is_empty().unwrap());
         assert_eq!(names(&root), ["d", "h", "l", "p", "s"]);
@@ -370,7 +375,8 @@ mod tests {
         for name in ["", "d", "d/f", "h", "l", "p", "s"] {
             let found = fs::symlink_metadata(root.join(name)).unwrap();
             assert_eq!((found.mtime(), found.mtime_nsec()), (1, 7), "{name}");
-            assert!(name == "l" || found.mode() & 0o7777 == 0o640, "{name}");
+            let mode = if found.is_dir() { 0o750 } else { 0o640 };
+            assert!(name == "l" || found.mode() & 0o7777 == mode, "{name}");
         }
     }
 
@@ -597,5 +603,41 @@ mod tests {
         }
         let device = fs::File::open(temp.path().join("t/n")).unwrap();
         assert_eq!(device.read_at(&mut [0; 4], 0).unwrap(), 0);
+    }
+
+    #[test]
+    fn who_may_not_give_files_away_gets_them_without_suid() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let meta = TargetMeta {
+            mode: 0o6755,
+            uid: 12345,
+            gid: 54321,
+            mtime_ns: 0,
+        };
+        let outcomes = std::thread::scope(|scope| {
+            let restore = || {
+                if rustix::process::geteuid().is_root() {
+                    rustix::thread::set_thread_uid(Uid::from_raw(65534)).unwrap();
+                }
+                let target = Target::open(&temp.path().join("t"), true).unwrap();
+                let file = target.begin_file(b"f", 0).unwrap();
+                let placement = Placement {
+                    meta: &meta,
+                    existing: Existing::Refuse,
+                };
+                [
+                    file.finish(&meta, Existing::Refuse).unwrap(),
+                    target.symlink(b"l", b"f", placement).unwrap(),
+                    target.special(b"p", Special::Fifo, placement).unwrap(),
+                ]
+            };
+            scope.spawn(restore).join().unwrap()
+        });
+        assert!(outcomes.iter().all(|outcome| outcome.owner_refused));
+        for name in ["f", "p"] {
+            let found = fs::metadata(temp.path().join("t").join(name)).unwrap();
+            assert_eq!((found.mode() & 0o7777, found.mtime()), (0o755, 0));
+        }
     }
 }

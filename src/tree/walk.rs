@@ -272,9 +272,11 @@ fn swap(mut bytes: Vec<u8>, from: u8, to: u8) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::model::path::join;
+    use crate::model::problem::ProblemOp;
     use crate::tree::list::Select;
     use rustix::fs::{Mode, OFlags};
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     fn take_all(threads: usize, lookahead_entries: usize) -> WalkOptions {
         WalkOptions {
@@ -390,6 +392,36 @@ mod tests {
             assert!(matches!(errno(b"a"), Some(20 | 40)));
             assert_eq!(errno(b"z"), Some(2));
         }
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_named_and_never_taken_for_empty() {
+        let temp = sample();
+        let allow = |name: &str, mode| {
+            let path = temp.path().join(name);
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        allow("", 0o755);
+        allow("a", 0);
+        allow("z", 0o444);
+        let listings = std::thread::scope(|scope| {
+            let walk = || {
+                if rustix::process::geteuid().is_root() {
+                    rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(65534)).unwrap();
+                }
+                walk(temp.path(), take_all(2, 100))
+            };
+            scope.spawn(walk).join().unwrap()
+        });
+        allow("a", 0o755);
+        allow("z", 0o755);
+        let problem = listings[1].outcome.as_ref().unwrap_err();
+        assert_eq!((problem.op, problem.errno), (ProblemOp::Open, Some(13)));
+        let last = listings.last().unwrap();
+        assert!(last.path == b"z" && last.outcome.is_ok() && last.entries.is_empty());
+        assert_eq!(last.unreadable[1].0, b"x y");
+        assert_eq!(last.unreadable[2].1.path, b"z/x-");
+        assert_eq!(last.unreadable[2].1.op, ProblemOp::Stat);
     }
 
     #[test]
