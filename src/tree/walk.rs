@@ -88,7 +88,18 @@ impl Walker {
                     shared.wake_rested(&queue);
                     return Some(*listing);
                 }
-                Wanted::Begun => queue = wait(&shared.done, queue),
+                // Listing what comes after it costs less than sleeping until it is done.
+                Wanted::Begun => match shared.begin(&mut queue) {
+                    Some(begun) => {
+                        drop(queue);
+                        queue = begun.list(&mut self.lister);
+                    }
+                    None => {
+                        queue.is_waited_for = true;
+                        queue = wait(&shared.done, queue);
+                        queue.is_waited_for = false;
+                    }
+                },
                 Wanted::Pending(key, task) => {
                     drop(queue);
                     let (listing, found) = self.lister.list(&path_of(&key), &task);
@@ -129,7 +140,10 @@ struct Queue {
     ready: BTreeMap<Key, Option<Box<Listing>>>,
     /// Entries in `ready`, and one per directory there.
     ahead: usize,
+    /// Workers without work.
     resting: usize,
+    /// The consumer sleeps until something is done.
+    is_waited_for: bool,
     stopped: bool,
 }
 
@@ -188,44 +202,65 @@ impl Shared {
         }
     }
 
+    /// Takes the first pending directory to list it ahead, if there is one and the bound allows.
+    fn begin(&self, queue: &mut Queue) -> Option<Begun<'_>> {
+        if queue.ahead >= self.lookahead_entries {
+            return None;
+        }
+        let (key, task) = queue.pending.pop_first()?;
+        queue.ready.insert(key.clone(), None);
+        Some(Begun {
+            shared: self,
+            key,
+            task: Some(task),
+        })
+    }
+
     /// A worker's life.
     fn run(&self, mut lister: Lister) {
         let mut queue = self.lock();
         while !queue.stopped {
-            let may_begin = queue.ahead < self.lookahead_entries;
-            let Some((key, task)) = may_begin.then(|| queue.pending.pop_first()).flatten() else {
+            if let Some(begun) = self.begin(&mut queue) {
+                drop(queue);
+                queue = begun.list(&mut lister);
+            } else {
                 queue.resting += 1;
                 queue = wait(&self.work, queue);
                 queue.resting -= 1;
-                continue;
-            };
-            queue.ready.insert(key.clone(), None);
-            drop(queue);
-            let mut begun = Begun {
-                shared: self,
-                key,
-                task: Some(task),
-            };
-            let task = begun.task.as_ref().expect("put in just now");
-            let (listing, found) = lister.list(&path_of(&begun.key), task);
-            begun.task = None;
-            queue = self.lock();
-            queue.ahead += weight(&listing);
-            queue
-                .ready
-                .insert(std::mem::take(&mut begun.key), Some(Box::new(listing)));
-            self.add_pending(&mut queue, found);
+            }
+        }
+    }
+
+    fn tell_consumer(&self, queue: &Queue) {
+        if queue.is_waited_for {
             self.done.notify_one();
         }
     }
 }
 
-/// Gives a directory back when its worker panics (in the selection of the caller), so that the consumer lists it
-/// itself and meets the same panic instead of waiting for ever.
+/// A directory that is being listed ahead. When that panics (in the selection of the caller), it is given back, so
+/// that the consumer lists it itself and meets the same panic instead of waiting for ever.
 struct Begun<'a> {
     shared: &'a Shared,
     key: Key,
     task: Option<Task>,
+}
+
+impl<'a> Begun<'a> {
+    /// Lists it and puts it among the ready ones; call it without the lock, which it returns.
+    fn list(mut self, lister: &mut Lister) -> MutexGuard<'a, Queue> {
+        let shared = self.shared;
+        let task = self.task.as_ref().expect("taken by nobody before");
+        let (listing, found) = lister.list(&path_of(&self.key), task);
+        self.task = None;
+        let mut queue = shared.lock();
+        queue.ahead += weight(&listing);
+        let key = std::mem::take(&mut self.key);
+        queue.ready.insert(key, Some(Box::new(listing)));
+        shared.add_pending(&mut queue, found);
+        shared.tell_consumer(&queue);
+        queue
+    }
 }
 
 impl Drop for Begun<'_> {
@@ -234,7 +269,7 @@ impl Drop for Begun<'_> {
         let mut queue = self.shared.lock();
         queue.ready.remove(&self.key);
         queue.pending.insert(std::mem::take(&mut self.key), task);
-        self.shared.done.notify_one();
+        self.shared.tell_consumer(&queue);
     }
 }
 
