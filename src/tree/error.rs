@@ -94,7 +94,6 @@ impl TreeError {
                 Some(Errno::EXIST) => Self::InTheWay {
                     path: path.to_vec(),
                 },
-                Some(Errno::NOSYS) => Self::NoOpenat2,
                 _ => Self::Write {
                     path: path.to_vec(),
                     source,

@@ -34,7 +34,7 @@ pub struct MetaOutcome {
 
 /// Sets everything on a descriptor that is open for reading or writing.
 pub(super) fn set_meta(fd: BorrowedFd<'_>, meta: &TargetMeta) -> Result<MetaOutcome> {
-    let owner_refused = refused(rustix::fs::fchown(fd, owner(meta), group(meta)))?;
+    let owner_refused = owner_stays(meta, rustix::fs::fchown(fd, owner(meta), group(meta)))?;
     let mode_refused = refused(rustix::fs::fchmod(fd, mode(meta, owner_refused)))?;
     let time_refused = refused(rustix::fs::futimens(fd, &times(meta)))?;
     Ok(MetaOutcome {
@@ -52,7 +52,8 @@ pub(super) fn set_meta_of_path(
     is_symlink: bool,
 ) -> Result<MetaOutcome> {
     let at = AtFlags::EMPTY_PATH;
-    let owner_refused = refused(rustix::fs::chownat(fd, c"", owner(meta), group(meta), at))?;
+    let chowned = rustix::fs::chownat(fd, c"", owner(meta), group(meta), at);
+    let owner_refused = owner_stays(meta, chowned)?;
     let mode_refused = !is_symlink && {
         let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
         let bits = mode(meta, owner_refused);
@@ -91,13 +92,20 @@ fn refused(answer: Result<()>) -> Result<bool> {
     }
 }
 
-/// `u32::MAX` would mean "leave as it is" to the kernel; so it does here.
+/// `u32::MAX` is nobody's number: to the kernel it means "leave as it is".
+const NOBODYS: u32 = u32::MAX;
+
+/// Whether owner or group stay those of this process, so that suid and sgid must not be set.
+fn owner_stays(meta: &TargetMeta, answer: Result<()>) -> Result<bool> {
+    Ok(refused(answer)? || meta.uid == NOBODYS || meta.gid == NOBODYS)
+}
+
 fn owner(meta: &TargetMeta) -> Option<Uid> {
-    (meta.uid != u32::MAX).then(|| Uid::from_raw(meta.uid))
+    (meta.uid != NOBODYS).then(|| Uid::from_raw(meta.uid))
 }
 
 fn group(meta: &TargetMeta) -> Option<Gid> {
-    (meta.gid != u32::MAX).then(|| Gid::from_raw(meta.gid))
+    (meta.gid != NOBODYS).then(|| Gid::from_raw(meta.gid))
 }
 
 fn mode(meta: &TargetMeta, owner_refused: bool) -> Mode {
@@ -136,6 +144,21 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_nobody_never_becomes_suid_of_whoever_restores_it() {
+        let file = tempfile::tempfile().unwrap();
+        for (uid, gid) in [(u32::MAX, 0), (0, u32::MAX)] {
+            let meta = TargetMeta {
+                mode: 0o6755,
+                uid,
+                gid,
+                mtime_ns: 0,
+            };
+            assert!(set_meta(file.as_fd(), &meta).unwrap().owner_refused);
+            assert_eq!(stat_fd(&file).unwrap().mode, 0o755);
+        }
+    }
+
+    #[test]
     fn times_before_1970_are_set_to_the_nanosecond() {
         let file = tempfile::tempfile().unwrap();
         let meta = TargetMeta {
@@ -144,10 +167,8 @@ mod tests {
             gid: u32::MAX,
             mtime_ns: -1_500_000_001,
         };
-        assert_eq!(
-            set_meta(file.as_fd(), &meta).unwrap(),
-            MetaOutcome::default()
-        );
+        let outcome = set_meta(file.as_fd(), &meta).unwrap();
+        assert!(!outcome.mode_refused && !outcome.time_refused);
         let stat = stat_fd(&file).unwrap();
         assert_eq!((stat.mtime_ns, stat.mode), (-1_500_000_001, 0o640));
     }

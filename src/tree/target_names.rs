@@ -96,8 +96,50 @@ fn link_to_free(dir: BorrowedFd<'_>, temp: &str, name: &[u8]) -> Result<()> {
         Err(Errno::EXIST) => Err(Errno::EXIST),
         // No hard links either (vfat): looking first is all that is left.
         Err(_) => match stat_at(dir, name, 0) {
-            Ok(_) => Err(Errno::EXIST),
-            Err(_) => rustix::fs::renameat(dir, temp, dir, name),
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOENT) => {
+                rustix::fs::renameat(dir, temp, dir, name)
+            }
+            _ => Err(Errno::EXIST),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fd::AsFd;
+    use std::fs;
+
+    #[test]
+    fn without_a_rename_that_spares_a_link_never_replaces_either() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = fs::File::open(temp.path()).unwrap();
+        fs::write(temp.path().join("temp"), b"new").unwrap();
+        fs::write(temp.path().join("old"), b"old").unwrap();
+        let put = |name: &[u8]| link_to_free(dir.as_fd(), "temp", name);
+        assert_eq!(put(b"old"), Err(Errno::EXIST));
+        assert_eq!(put(b"free"), Ok(()));
+        assert_eq!(fs::read(temp.path().join("old")).unwrap(), b"old");
+        assert_eq!(fs::read(temp.path().join("free")).unwrap(), b"new");
+        assert!(!temp.path().join("temp").exists());
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_passed_over() {
+        let names = TempNames::new();
+        let first = std::cell::Cell::new(true);
+        let create = |_: &str| {
+            if first.replace(false) {
+                Err(Errno::EXIST)
+            } else {
+                Ok(())
+            }
+        };
+        let (name, ()) = names.create(create).unwrap();
+        assert!(name.starts_with(TEMP_PREFIX) && name.ends_with("-1"));
+        assert_eq!(
+            names.create(|_| Err::<(), _>(Errno::EXIST)),
+            Err(Errno::BUSY)
+        );
     }
 }
