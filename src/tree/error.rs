@@ -1,0 +1,114 @@
+//! What keeps a tree from being walked or written at all, or one name of a target from being written.
+//!
+//! A source file that cannot be read is no such error but a `Problem` in the listing.
+
+use std::io;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use crate::model::path::show;
+
+/// Facts about a failed operation of this room.
+#[derive(Debug, thiserror::Error)]
+pub enum TreeError {
+    /// Nothing lies at a source root.
+    #[error("source root {} does not exist; mount or create it, or take it out of the sources", path.display())]
+    RootMissing {
+        /// The root as it was given.
+        path: PathBuf,
+    },
+    /// A source root is no directory.
+    #[error("source root {} is not a directory; name the directory that holds it", path.display())]
+    RootNotDirectory {
+        /// The root as it was given.
+        path: PathBuf,
+    },
+    /// A source root cannot be opened.
+    #[error("source root {} cannot be opened", path.display())]
+    RootUnreadable {
+        /// The root as it was given.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The restore target does not exist and was not to be created.
+    #[error("restore target {} does not exist", path.display())]
+    TargetMissing {
+        /// The target as it was given.
+        path: PathBuf,
+    },
+    /// The directory that was to hold the restore target does not exist.
+    #[error("restore target {} cannot be created because its parent directory does not exist; create that first", path.display())]
+    TargetParentMissing {
+        /// The target as it was given.
+        path: PathBuf,
+    },
+    /// The restore target is no directory.
+    #[error("restore target {} is not a directory", path.display())]
+    TargetNotDirectory {
+        /// The target as it was given.
+        path: PathBuf,
+    },
+    /// The restore target can be neither opened nor created.
+    #[error("restore target {} cannot be opened", path.display())]
+    TargetUnusable {
+        /// The target as it was given.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The kernel (or a sandbox) lacks `openat2`, without which a target cannot be written safely.
+    #[error(
+        "this kernel or sandbox does not offer openat2 (Linux 5.6), without which a restore cannot be kept inside its target"
+    )]
+    NoOpenat2,
+    /// A path from a repository that leaves its directory or breaks the limits.
+    #[error("{:?} is no path that a restore may write", show(path))]
+    BadPath {
+        /// The path inside the target.
+        path: Vec<u8>,
+    },
+    /// Something else already has this name.
+    #[error("{} already exists in the target", show(path))]
+    InTheWay {
+        /// The path inside the target.
+        path: Vec<u8>,
+    },
+    /// One name of the target could not be written.
+    #[error("{} cannot be written", show(path))]
+    Write {
+        /// The path inside the target.
+        path: Vec<u8>,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl TreeError {
+    /// Turns a system error about `path` into the error that says so.
+    pub(super) fn at<E: Into<io::Error>>(path: &[u8]) -> impl Fn(E) -> Self {
+        move |error| {
+            let source = error.into();
+            match Errno::from_io_error(&source) {
+                Some(Errno::EXIST) => Self::InTheWay {
+                    path: path.to_vec(),
+                },
+                _ => Self::Write {
+                    path: path.to_vec(),
+                    source,
+                },
+            }
+        }
+    }
+
+    /// The system's error number, where there is one.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::RootUnreadable { source, .. }
+            | Self::TargetUnusable { source, .. }
+            | Self::Write { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Listing one directory: open, getdents, one `statx` per name, sort.
+//!
+//! Decides nothing about order or threads; [`super::walk`] does. Every failure ends up in the listing, none is lost.
+
+use std::io;
+use std::sync::Arc;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::RawDir;
+use rustix::io::Errno;
+
+use super::dir::Dir;
+use super::mount::is_mount_point;
+use super::stat::{fs_trust, stat_at, stat_fd};
+use crate::model::entry::{EntryKind, FsTrust, Stat};
+use crate::model::limits::PATH_LEN_MAX;
+use crate::model::path::{is_valid_name, join, split};
+use crate::model::problem::{Problem, ProblemOp};
+
+/// Bytes of one `getdents` answer: about a thousand names.
+const GETDENTS_LEN: usize = 64 << 10;
+
+/// What becomes of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Select {
+    /// It is listed; a directory is walked.
+    Take,
+    /// It is named in [`Listing::skipped`] only; a directory is not walked.
+    Skip,
+}
+
+/// Decides by path (inside the source) and metadata; called on every thread of the walker, once per entry.
+pub type SelectFn = Arc<dyn Fn(&[u8], &Stat) -> Select + Send + Sync>;
+
+/// One name and what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name in its directory.
+    pub name: Vec<u8>,
+    /// What it is.
+    pub stat: Stat,
+}
+
+/// One directory as it was found.
+#[derive(Debug)]
+pub struct Listing {
+    /// Path inside the source; the root is empty.
+    pub path: Vec<u8>,
+    /// The opened directory itself; when it could not be opened, what its parent's listing said of it.
+    pub stat: Stat,
+    /// To open the files of this directory.
+    pub dir: Dir,
+    /// Why the directory is unreadable. Its entries are then incomplete: what is not named must count as unknown,
+    /// never as deleted.
+    pub outcome: Result<(), Problem>,
+    /// Sorted by the bytes of their names.
+    pub entries: Vec<Entry>,
+    /// Names that exist and whose metadata could not be read, sorted.
+    pub unreadable: Vec<(Vec<u8>, Problem)>,
+    /// Names that the selection left out, sorted.
+    pub skipped: Vec<Vec<u8>>,
+    /// What the file system can be trusted with.
+    pub trust: FsTrust,
+    /// Whether it lies on another device than the directory above it.
+    pub is_mount_point: bool,
+}
+
+/// A directory that is known by name and not listed yet.
+#[derive(Debug)]
+pub(super) struct Task {
+    /// The directory above; `None` for the root, whose own handle is `root`.
+    parent: Option<Dir>,
+    /// What the parent's listing said.
+    stat: Stat,
+    /// Device and trust of the directory above.
+    above: (u64, FsTrust),
+}
+
+impl Task {
+    pub(super) fn root(stat: Stat) -> Self {
+        Self {
+            parent: None,
+            above: (stat.dev, FsTrust::Local),
+            stat,
+        }
+    }
+}
+
+/// Lists directories, one after the other, with buffers that are used again. One per thread.
+pub(super) struct Lister {
+    root: Dir,
+    select: SelectFn,
+    buffer: Vec<u8>,
+    path: Vec<u8>,
+}
+
+impl Lister {
+    pub(super) fn new(root: Dir, select: SelectFn) -> Self {
+        Self {
+            root,
+            select,
+            buffer: Vec::with_capacity(GETDENTS_LEN),
+            path: Vec::new(),
+        }
+    }
+
+    /// Lists the directory; the tasks are its subdirectories, in order, each with its path.
+    pub(super) fn list(&mut self, path: &[u8], task: &Task) -> (Listing, Vec<(Vec<u8>, Task)>) {
+        let mut listing = Listing {
+            path: path.to_vec(),
+            stat: task.stat,
+            dir: self.root.at(path.to_vec()),
+            outcome: Ok(()),
+            entries: Vec::new(),
+            unreadable: Vec::new(),
+            skipped: Vec::new(),
+            trust: task.above.1,
+            is_mount_point: false,
+        };
+        let listed = match &task.parent {
+            None => self.root.clone().with_fd(|fd| {
+                listing.is_mount_point = is_mount_point(fd)?;
+                listing.trust = fs_trust(fd);
+                Ok(self.fill(fd, task, &mut listing))
+            }),
+            Some(parent) => self.list_subdir(parent, task, &mut listing),
+        };
+        listing.outcome = listed
+            .map_err(|error| Problem::from_io(path, ProblemOp::Open, &error))
+            .and_then(|listed| {
+                listed.map_err(|error| Problem::from_io(path, ProblemOp::List, &error))
+            });
+        sort(&mut listing);
+        let tasks = subdirs(&listing);
+        (listing, tasks)
+    }
+
+    fn list_subdir(
+        &mut self,
+        parent: &Dir,
+        task: &Task,
+        listing: &mut Listing,
+    ) -> io::Result<io::Result<()>> {
+        let fd: OwnedFd = parent.open_subdir(split(&listing.path).1)?;
+        let filled = self.fill(fd.as_fd(), task, listing);
+        listing.dir.keep(fd);
+        Ok(filled)
+    }
+
+    fn fill(&mut self, fd: BorrowedFd<'_>, task: &Task, listing: &mut Listing) -> io::Result<()> {
+        listing.stat = stat_fd(fd)?;
+        if listing.stat.dev != task.above.0 {
+            listing.is_mount_point = true;
+            listing.trust = fs_trust(fd);
+        }
+        self.path.clear();
+        self.path.extend_from_slice(&listing.path);
+        if !self.path.is_empty() {
+            self.path.push(b'/');
+        }
+        let dir_len = self.path.len();
+        let taken_ns = listing.stat.taken_ns;
+        let mut names = RawDir::new(fd, self.buffer.spare_capacity_mut());
+        while let Some(name) = names.next() {
+            let name = match name {
+                Err(Errno::INTR) => continue,
+                name => name?,
+            };
+            let name = name.file_name();
+            if matches!(name.to_bytes(), b"." | b"..") {
+                continue;
+            }
+            self.path.truncate(dir_len);
+            self.path.extend_from_slice(name.to_bytes());
+            let stat = if is_valid_name(name.to_bytes()) && self.path.len() <= PATH_LEN_MAX {
+                stat_at(fd, name, taken_ns)
+            } else {
+                Err(Errno::NAMETOOLONG.into())
+            };
+            let chosen = stat.map(|stat| (stat, (self.select)(&self.path, &stat)));
+            place(listing, dir_len, &self.path, chosen);
+        }
+        Ok(())
+    }
+}
+
+/// Puts the entry `path`, whose name starts at `name_at`, where it belongs.
+fn place(listing: &mut Listing, name_at: usize, path: &[u8], chosen: io::Result<(Stat, Select)>) {
+    let name = &path[name_at..];
+    match chosen {
+        Ok((stat, Select::Take)) => listing.entries.push(Entry {
+            name: name.to_vec(),
+            stat,
+        }),
+        Ok((_, Select::Skip)) => listing.skipped.push(name.to_vec()),
+        // Gone since getdents: as if it had been gone before.
+        Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
+        Err(error) => {
+            let problem = Problem::from_io(path, ProblemOp::Stat, &error);
+            listing.unreadable.push((name.to_vec(), problem));
+        }
+    }
+}
+
+fn sort(listing: &mut Listing) {
+    listing.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    listing.unreadable.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    listing.skipped.sort_unstable();
+    // A directory that changes while it is listed may name an entry twice.
+    listing
+        .entries
+        .dedup_by(|later, first| later.name == first.name);
+    listing
+        .unreadable
+        .dedup_by(|later, first| later.0 == first.0);
+    listing.skipped.dedup();
+}
+
+fn subdirs(listing: &Listing) -> Vec<(Vec<u8>, Task)> {
+    let above = (listing.stat.dev, listing.trust);
+    listing
+        .entries
+        .iter()
+        .filter(|entry| entry.stat.kind == EntryKind::Dir)
+        .map(|entry| {
+            let task = Task {
+                parent: Some(listing.dir.clone()),
+                stat: entry.stat,
+                above,
+            };
+            (join(&listing.path, &entry.name), task)
+        })
+        .collect()
+}

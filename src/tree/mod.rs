@@ -1,0 +1,21 @@
+//! The user's files: walking a source, reading its files, and writing a restore target that cannot be left.
+//!
+//! Owns every system call on the user's trees. Knows nothing of chunks, volumes or the catalog; `engine` brings
+//! those together with this room. All calls are relative to a descriptor, so that neither depth nor path length has
+//! a limit and a path is never resolved twice.
+
+pub mod dir;
+pub mod error;
+pub mod list;
+pub mod mount;
+pub mod source_file;
+pub mod stat;
+pub mod target;
+pub mod target_file;
+pub mod target_meta;
+pub mod walk;
+
+mod beneath;
+mod fd_pool;
+mod target_dirs;
+mod target_names;

@@ -1,0 +1,108 @@
+//! An open regular file of a source: reading at offsets, its data ranges, its state by descriptor.
+//!
+//! Opened only by [`super::dir::Dir::open_file`]. Does not judge whether the file changed while it was read.
+
+use std::io;
+
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::fs::{Advice, SeekFrom};
+use rustix::io::{Errno, retry_on_intr};
+
+use super::stat::stat_fd;
+use crate::model::entry::{EntryKind, Stat};
+
+/// A regular file, open for reading. May be shared by threads: no call moves a common position that another uses.
+#[derive(Debug)]
+pub struct SourceFile {
+    fd: OwnedFd,
+    opened: Stat,
+}
+
+impl SourceFile {
+    /// Takes an open descriptor; anything but a regular file is an error.
+    pub(super) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let opened = stat_fd(&fd)?;
+        if opened.kind != EntryKind::File {
+            return Err(io::Error::other("not a regular file any more"));
+        }
+        Ok(Self { fd, opened })
+    }
+
+    /// What the file was when it was opened; costs nothing.
+    pub fn opened(&self) -> &Stat {
+        &self.opened
+    }
+
+    /// What the file is now, by its descriptor.
+    pub fn stat(&self) -> io::Result<Stat> {
+        stat_fd(&self.fd)
+    }
+
+    /// Reads at an offset, once; returns how many bytes, 0 at the end of the file.
+    pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
+        Ok(retry_on_intr(|| {
+            rustix::io::pread(&self.fd, &mut *bytes, offset)
+        })?)
+    }
+
+    /// The next range (start, end) that may hold other bytes than zeros, at or after `offset`; `None` when only a
+    /// hole or nothing is left. Where the file system does not know, everything up to the end is one range.
+    pub fn next_data(&self, offset: u64) -> io::Result<Option<(u64, u64)>> {
+        let start = match rustix::fs::seek(&self.fd, SeekFrom::Data(offset)) {
+            Ok(start) => start,
+            Err(Errno::NXIO) => return Ok(None),
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS | Errno::NOTTY) => {
+                let end = self.stat()?.size;
+                return Ok((offset < end).then_some((offset, end)));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match rustix::fs::seek(&self.fd, SeekFrom::Hole(start)) {
+            Ok(end) => Ok((start < end).then_some((start, end))),
+            Err(Errno::NXIO) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Tells the kernel to read ahead generously. A file system that does not listen is no error.
+    pub fn advise_sequential(&self) {
+        let _ = rustix::fs::fadvise(self.fd.as_fd(), 0, None, Advice::Sequential);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn data_ranges_skip_holes_and_end_with_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sparse");
+        let file = File::create(&path).unwrap();
+        file.set_len(4 << 20).unwrap();
+        file.write_all_at(b"data", 1 << 20).unwrap();
+        let file = SourceFile::new(File::open(&path).unwrap().into()).unwrap();
+        file.advise_sequential();
+        let (start, end) = file.next_data(0).unwrap().unwrap();
+        assert!(start <= 1 << 20 && end > 1 << 20 && end <= 4 << 20);
+        let mut at = 0;
+        while let Some((_, end)) = file.next_data(at).unwrap() {
+            assert!(end > at);
+            at = end;
+        }
+        assert_eq!(file.next_data(4 << 20).unwrap(), None);
+        let mut bytes = [9; 8];
+        assert_eq!(file.read_at((1 << 20) - 2, &mut bytes).unwrap(), 8);
+        assert_eq!(&bytes, b"\0\0data\0\0");
+        assert_eq!(file.read_at(4 << 20, &mut bytes).unwrap(), 0);
+        assert_eq!(file.opened().size, 4 << 20);
+    }
+
+    #[test]
+    fn an_empty_file_has_no_data() {
+        let file = SourceFile::new(tempfile::tempfile().unwrap().into()).unwrap();
+        assert_eq!(file.next_data(0).unwrap(), None);
+    }
+}

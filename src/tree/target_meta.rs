@@ -1,0 +1,175 @@
+//! Owner, mode and time of a restored file, set through its descriptor.
+//!
+//! Owns the order (owner, mode, time) and what is done when the system refuses. Extended attributes are not restored.
+
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
+use rustix::io::{Errno, Result};
+
+const NS_PER_S: i64 = 1_000_000_000;
+
+/// What a restored name gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TargetMeta {
+    /// Permission bits with suid, sgid and sticky (`0o7777`); a symlink has none.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Last change of the content.
+    pub mtime_ns: i64,
+}
+
+/// What the system or the file system would not set; the rest is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MetaOutcome {
+    /// Owner and group are those of this process; suid and sgid bits were left out.
+    pub owner_refused: bool,
+    /// Permissions stay as they were made: for the owner only.
+    pub mode_refused: bool,
+    /// The time is that of the restore.
+    pub time_refused: bool,
+}
+
+/// Sets everything on a descriptor that is open for reading or writing.
+pub(super) fn set_meta(fd: BorrowedFd<'_>, meta: &TargetMeta) -> Result<MetaOutcome> {
+    let owner_refused = owner_stays(meta, rustix::fs::fchown(fd, owner(meta), group(meta)))?;
+    let mode_refused = refused(rustix::fs::fchmod(fd, mode(meta, owner_refused)))?;
+    let time_refused = refused(rustix::fs::futimens(fd, &times(meta)))?;
+    Ok(MetaOutcome {
+        owner_refused,
+        mode_refused,
+        time_refused,
+    })
+}
+
+/// The same for a descriptor that was opened as a path (symlink, fifo, socket, device). The mode of anything but a
+/// symlink is set by way of `/proc`; where that is not mounted it counts as refused.
+pub(super) fn set_meta_of_path(
+    fd: BorrowedFd<'_>,
+    meta: &TargetMeta,
+    is_symlink: bool,
+) -> Result<MetaOutcome> {
+    let at = AtFlags::EMPTY_PATH;
+    let chowned = rustix::fs::chownat(fd, c"", owner(meta), group(meta), at);
+    let owner_refused = owner_stays(meta, chowned)?;
+    let mode_refused = !is_symlink && {
+        let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+        let bits = mode(meta, owner_refused);
+        match rustix::fs::chmodat(CWD, link, bits, AtFlags::empty()) {
+            Err(Errno::NOENT | Errno::NOTDIR) => true,
+            answer => refused(answer)?,
+        }
+    };
+    let time_refused = match rustix::fs::utimensat(fd, c"", &times(meta), at) {
+        // Kernels before 5.8 do not know the flag.
+        Err(Errno::INVAL | Errno::NOENT) => true,
+        answer => refused(answer)?,
+    };
+    Ok(MetaOutcome {
+        owner_refused,
+        mode_refused,
+        time_refused,
+    })
+}
+
+/// Whether an answer means "not here, not by you" rather than that something is broken.
+fn refused(answer: Result<()>) -> Result<bool> {
+    match answer {
+        Ok(()) => Ok(false),
+        // INVAL: an id that this user namespace does not have; OVERFLOW and RANGE: a time beyond the file system's.
+        Err(
+            Errno::PERM
+            | Errno::ACCESS
+            | Errno::INVAL
+            | Errno::OPNOTSUPP
+            | Errno::NOSYS
+            | Errno::OVERFLOW
+            | Errno::RANGE,
+        ) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// `u32::MAX` is nobody's number: to the kernel it means "leave as it is".
+const NOBODYS: u32 = u32::MAX;
+
+/// Whether owner or group stay those of this process, so that suid and sgid must not be set.
+fn owner_stays(meta: &TargetMeta, answer: Result<()>) -> Result<bool> {
+    Ok(refused(answer)? || meta.uid == NOBODYS || meta.gid == NOBODYS)
+}
+
+fn owner(meta: &TargetMeta) -> Option<Uid> {
+    (meta.uid != NOBODYS).then(|| Uid::from_raw(meta.uid))
+}
+
+fn group(meta: &TargetMeta) -> Option<Gid> {
+    (meta.gid != NOBODYS).then(|| Gid::from_raw(meta.gid))
+}
+
+fn mode(meta: &TargetMeta, owner_refused: bool) -> Mode {
+    let bits = if owner_refused { 0o1777 } else { 0o7777 };
+    Mode::from_raw_mode(meta.mode & bits)
+}
+
+fn times(meta: &TargetMeta) -> Timestamps {
+    Timestamps {
+        last_access: Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_OMIT,
+        },
+        last_modification: Timespec {
+            tv_sec: meta.mtime_ns.div_euclid(NS_PER_S),
+            tv_nsec: meta.mtime_ns.rem_euclid(NS_PER_S),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::stat::stat_fd;
+
+    #[test]
+    fn suid_is_left_out_when_the_owner_is_refused() {
+        let meta = TargetMeta {
+            mode: 0o6755,
+            uid: 1,
+            gid: 1,
+            mtime_ns: -1,
+        };
+        assert_eq!(mode(&meta, true).as_raw_mode(), 0o755);
+        assert_eq!(mode(&meta, false).as_raw_mode(), 0o6755);
+    }
+
+    #[test]
+    fn a_file_of_nobody_never_becomes_suid_of_whoever_restores_it() {
+        let file = tempfile::tempfile().unwrap();
+        for (uid, gid) in [(u32::MAX, 0), (0, u32::MAX)] {
+            let meta = TargetMeta {
+                mode: 0o6755,
+                uid,
+                gid,
+                mtime_ns: 0,
+            };
+            assert!(set_meta(file.as_fd(), &meta).unwrap().owner_refused);
+            assert_eq!(stat_fd(&file).unwrap().mode, 0o755);
+        }
+    }
+
+    #[test]
+    fn times_before_1970_are_set_to_the_nanosecond() {
+        let file = tempfile::tempfile().unwrap();
+        let meta = TargetMeta {
+            mode: 0o640,
+            uid: u32::MAX,
+            gid: u32::MAX,
+            mtime_ns: -1_500_000_001,
+        };
+        let outcome = set_meta(file.as_fd(), &meta).unwrap();
+        assert!(!outcome.mode_refused && !outcome.time_refused);
+        let stat = stat_fd(&file).unwrap();
+        assert_eq!((stat.mtime_ns, stat.mode), (-1_500_000_001, 0o640));
+    }
+}
