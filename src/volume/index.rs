@@ -397,6 +397,7 @@ fn problem(error: rusqlite::Error) -> IndexProblem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::FileExt;
     use tempfile::TempDir;
 
     fn block(byte: u8) -> IndexedBlock {
@@ -531,12 +532,14 @@ mod tests {
         let path = dir.path().join(layout::INDEX);
         let sound = std::fs::read(&path).unwrap();
         for at in (0..sound.len()).step_by(7) {
-            let mut flipped = sound.clone();
-            flipped[at] ^= 0x41;
-            std::fs::write(&path, &flipped).unwrap();
+            // In place: some file systems write a truncated and rewritten file to the disk at once.
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            let put = |byte| file.write_all_at(&[byte], at as u64).unwrap();
+            put(sound[at] ^ 0x41);
             if let Ok(loaded) = IndexDb::load(dir.path()) {
                 assert_eq!(loaded, blocks, "byte {at}");
             }
+            put(sound[at]);
         }
     }
 

@@ -58,6 +58,7 @@ impl LocalStore {
             part,
             len: 0,
             sent: 0,
+            is_placed: false,
         })
     }
 
@@ -233,6 +234,8 @@ struct LocalSink {
     len: u64,
     /// Bytes that the kernel was told to start writing.
     sent: u64,
+    /// It has its key; there is nothing left under `tmp/`.
+    is_placed: bool,
 }
 
 impl LocalSink {
@@ -300,7 +303,7 @@ impl Sink for LocalSink {
         self.len
     }
 
-    fn commit(self: Box<Self>, key: &str, existing: Existing) -> Result<(), StoreError> {
+    fn commit(mut self: Box<Self>, key: &str, existing: Existing) -> Result<(), StoreError> {
         check_key(key)?;
         let is_block = key
             .strip_prefix(layout::CHUNKS)
@@ -310,14 +313,18 @@ impl Sink for LocalSink {
         }
         durable::seal(&self.file, key, self.len)?;
         advise(&self.file, 0, self.len, Advice::DontNeed);
-        self.place(key, existing)
+        self.place(key, existing)?;
+        self.is_placed = true;
+        Ok(())
     }
 }
 
 impl Drop for LocalSink {
     fn drop(&mut self) {
-        // After a commit the name is gone already; what cannot be removed now is swept at the next start.
-        let _ = self.root.unlink(&self.part);
+        if !self.is_placed {
+            // What cannot be removed now is swept at the next start.
+            let _ = self.root.unlink(&self.part);
+        }
     }
 }
 
@@ -577,6 +584,23 @@ mod tests {
         assert_eq!(keys(&store, "chunks").len(), 1);
         assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
         assert!(moved.join(KEY).exists());
+    }
+
+    #[test]
+    fn writers_that_share_new_directories_do_not_disturb_each_other() {
+        let (_dir, store) = store();
+        std::thread::scope(|scope| {
+            for writer in 0..4 {
+                let store = &store;
+                scope.spawn(move || {
+                    for number in 0..16 {
+                        let key = format!("chunks/{:02x}/{number:02x}/{writer}", number / 4);
+                        write_object(store, &key, &[b"x"]).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(keys(&store, "chunks").len(), 64);
     }
 
     #[test]
