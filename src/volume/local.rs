@@ -1,29 +1,23 @@
 //! The store that is a directory of a local (or mounted) file system.
 //!
 //! An object is written under `tmp/`, made durable, renamed: see `durable`. Listing walks the open directory, never
-//! its path. Whether the directory is a volume is `handle`'s question.
+//! its path. How one object is written and read is `local_object`'s business. Whether the directory is a volume is `handle`'s question.
 
-use std::fs::File;
-use std::num::NonZeroU64;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{self, Advice, FallocateFlags, FileType, Mode};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::FileType;
+use rustix::io::Errno;
 use walkdir::WalkDir;
 
-use super::durable;
+use super::local_object::{LocalObject, LocalSink, free_reserve};
 use super::root::Root;
 use super::store::{Existing, Object, Sink, Space, Store, StoreError, check_key};
 use crate::format::layout;
 
 /// Space that is kept for finishing a block, its directories and the index on a full disk.
 pub const RESERVE_LEN: usize = 1 << 20;
-
-/// Written bytes are sent to the disk in steps of this size, so that the sync at the end has little left to do.
-const WRITEBACK_STEP: u64 = 8 << 20;
 
 /// Objects in a directory.
 #[derive(Debug, Clone)]
@@ -43,28 +37,9 @@ impl LocalStore {
         Self { root }
     }
 
-    fn begin_sink(&self) -> Result<LocalSink, StoreError> {
-        let part = layout::tmp_key(&format!("{}.part", uuid::Uuid::new_v4()));
-        let file = match self.root.create_file(&part) {
-            Err(StoreError::NotFound { .. }) => {
-                self.root.make_dir(layout::TMP)?;
-                self.root.create_file(&part)
-            }
-            created => created,
-        }?;
-        Ok(LocalSink {
-            root: Arc::clone(&self.root),
-            file,
-            part,
-            len: 0,
-            sent: 0,
-            is_placed: false,
-        })
-    }
-
     fn put_as(&self, key: &str, bytes: &[u8], existing: Existing) -> Result<(), StoreError> {
         check_key(key)?;
-        let mut sink = self.begin_sink()?;
+        let mut sink = LocalSink::begin(&self.root)?;
         sink.write(bytes)?;
         Box::new(sink).commit(key, existing)
     }
@@ -84,21 +59,13 @@ impl LocalStore {
 
 impl Store for LocalStore {
     fn begin(&self, lease_bytes: u64) -> Result<Box<dyn Sink>, StoreError> {
-        let sink = self.begin_sink()?;
+        let sink = LocalSink::begin(&self.root)?;
         sink.set_aside(lease_bytes, || self.space())?;
         Ok(Box::new(sink))
     }
 
     fn open(&self, key: &str) -> Result<Box<dyn Object>, StoreError> {
-        let file = self.root.open_file(key)?;
-        let found = file
-            .metadata()
-            .map_err(|source| StoreError::from_io(key, "stat", source))?;
-        Ok(Box::new(LocalObject {
-            file,
-            key: key.to_owned(),
-            len: found.len(),
-        }))
+        Ok(Box::new(LocalObject::open(&self.root, key)?))
     }
 
     fn head(&self, key: &str) -> Result<Option<u64>, StoreError> {
@@ -203,13 +170,6 @@ impl Store for LocalStore {
     }
 }
 
-fn free_reserve(root: &Root) -> Result<bool, StoreError> {
-    match root.unlink(layout::RESERVE) {
-        Err(StoreError::NotFound { .. }) => Ok(false),
-        unlinked => unlinked.map(|()| true),
-    }
-}
-
 fn is_gone(error: &walkdir::Error) -> bool {
     error
         .io_error()
@@ -225,175 +185,12 @@ fn unlistable(prefix: &str, error: walkdir::Error) -> StoreError {
     }
 }
 
-/// A file under `tmp/` that becomes an object.
-struct LocalSink {
-    root: Arc<Root>,
-    file: File,
-    part: String,
-    /// Bytes of whole writes; the file may be longer until [`durable::seal`] cuts it.
-    len: u64,
-    /// Bytes that the kernel was told to start writing.
-    sent: u64,
-    /// It has its key; there is nothing left under `tmp/`.
-    is_placed: bool,
-}
-
-impl LocalSink {
-    fn set_aside(
-        &self,
-        lease_bytes: u64,
-        space: impl Fn() -> Result<Space, StoreError>,
-    ) -> Result<(), StoreError> {
-        if lease_bytes == 0 {
-            return Ok(());
-        }
-        let asked =
-            retry_on_intr(|| fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, lease_bytes));
-        match asked {
-            // Some file systems cannot set space aside; then a look must do.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) if space()?.free_bytes < lease_bytes => {
-                Err(StoreError::NoSpace {
-                    key: self.part.clone(),
-                    op: "statvfs",
-                })
-            }
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-            asked => {
-                asked.map_err(|errno| StoreError::from_io(&self.part, "fallocate", errno.into()))
-            }
-        }
-    }
-
-    /// Names the sealed file. On a full disk, where not even a directory fits, the reserve makes room once.
-    fn place(&self, key: &str, existing: Existing) -> Result<(), StoreError> {
-        match durable::place(&self.root, &self.part, key, existing) {
-            Err(StoreError::NoSpace {
-                op: "mkdir" | "rename",
-                ..
-            }) if free_reserve(&self.root)? => {
-                durable::place(&self.root, &self.part, key, existing)
-            }
-            placed => placed,
-        }
-    }
-}
-
-impl Sink for LocalSink {
-    fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        // A torn write leaves bytes behind `len`; the next write overwrites them and the seal cuts them off. Cutting
-        // here would give the lease back, and with it the room in which a full disk finishes its block.
-        self.file
-            .write_all_at(bytes, self.len)
-            .map_err(|source| StoreError::from_io(&self.part, "write", source))?;
-        self.len += bytes.len() as u64;
-        if self.len - self.sent >= WRITEBACK_STEP {
-            // On Linux this starts the writing of dirty pages and drops the clean ones of the step before.
-            advise(
-                &self.file,
-                self.sent.saturating_sub(WRITEBACK_STEP),
-                self.len,
-                Advice::DontNeed,
-            );
-            self.sent = self.len;
-        }
-        Ok(())
-    }
-
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn commit(mut self: Box<Self>, key: &str, existing: Existing) -> Result<(), StoreError> {
-        check_key(key)?;
-        let is_block = key
-            .strip_prefix(layout::CHUNKS)
-            .is_some_and(|below| below.starts_with('/'));
-        if is_block {
-            durable::set_mode(&self.file, key, Mode::RUSR)?;
-        }
-        durable::seal(&self.file, key, self.len)?;
-        advise(&self.file, 0, self.len, Advice::DontNeed);
-        self.place(key, existing)?;
-        self.is_placed = true;
-        Ok(())
-    }
-}
-
-impl Drop for LocalSink {
-    fn drop(&mut self) {
-        if !self.is_placed {
-            // What cannot be removed now is swept at the next start.
-            let _ = self.root.unlink(&self.part);
-        }
-    }
-}
-
-/// An open file that is read.
-struct LocalObject {
-    file: File,
-    key: String,
-    len: u64,
-}
-
-impl LocalObject {
-    fn truncated(&self, offset: u64, len: usize) -> StoreError {
-        StoreError::Truncated {
-            key: self.key.clone(),
-            offset,
-            end: offset.saturating_add(len as u64),
-            len_bytes: self.len,
-        }
-    }
-}
-
-impl Object for LocalObject {
-    fn len(&self) -> u64 {
-        self.len
-    }
-
-    fn read_exact_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), StoreError> {
-        let end = offset.checked_add(buf.len() as u64);
-        if end.is_none_or(|end| end > self.len) {
-            return Err(self.truncated(offset, buf.len()));
-        }
-        self.file.read_exact_at(buf, offset).map_err(|source| {
-            if source.kind() == std::io::ErrorKind::UnexpectedEof {
-                return self.truncated(offset, buf.len());
-            }
-            StoreError::from_io(&self.key, "read", source)
-        })
-    }
-
-    fn forget(&self, offset: u64, len: u64) {
-        advise(
-            &self.file,
-            offset,
-            offset.saturating_add(len),
-            Advice::DontNeed,
-        );
-    }
-
-    fn will_read(&self, offset: u64, len: u64) {
-        advise(
-            &self.file,
-            offset,
-            offset.saturating_add(len),
-            Advice::WillNeed,
-        );
-    }
-}
-
-/// Advice may be ignored by the kernel, so its failure is too.
-fn advise(file: &File, from: u64, to: u64, advice: Advice) {
-    if let Some(len) = NonZeroU64::new(to.saturating_sub(from)) {
-        let _ = fs::fadvise(file, from, Some(len), advice);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::test_mount::TestMount;
     use super::*;
+    use rustix::fs::{self, Mode};
+    use std::fs::File;
     use std::os::unix::fs::{PermissionsExt, symlink};
     use tempfile::TempDir;
 
