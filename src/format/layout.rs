@@ -9,6 +9,8 @@ pub const LABEL: &str = "raidtape-volume.json";
 pub const INDEX: &str = "index.db";
 /// What SQLite leaves beside the index when a transaction was cut off.
 pub const INDEX_JOURNAL: &str = "index.db-journal";
+/// All that SQLite, or somebody's SQLite shell, may have left beside the index and would play into a new one.
+pub const INDEX_LEFTOVERS: [&str; 3] = [INDEX_JOURNAL, "index.db-wal", "index.db-shm"];
 /// The file whose kernel lock means that somebody writes this volume.
 pub const LOCK: &str = "lock";
 /// Space that is given up so that a full disk can finish a block.

@@ -211,8 +211,8 @@ fn build(path: &Path, blocks: &[IndexedBlock]) -> Result<(), IndexProblem> {
     connection.close().map_err(|(_, error)| problem(error))
 }
 
-/// Seals the new file and renames it. A journal left by the old file would be played back into the new one, so it is
-/// gone, durably, before.
+/// Seals the new file and renames it. A journal left by the old file would be played back into the new one, so all
+/// such are gone, durably, before.
 fn put_in_place(root: &Root, part: &str) -> Result<(), StoreError> {
     let file = root.open_to_seal(part)?;
     let len = file
@@ -221,12 +221,18 @@ fn put_in_place(root: &Root, part: &str) -> Result<(), StoreError> {
         .len();
     durable::set_mode(&file, part, Mode::RUSR | Mode::WUSR)?;
     durable::seal(&file, part, len)?;
-    match root.unlink(layout::INDEX_JOURNAL) {
-        Err(StoreError::NotFound { .. }) => {}
-        unlinked => {
-            unlinked?;
-            durable::sync_dir_of(root, "")?;
+    let mut is_changed = false;
+    for left in layout::INDEX_LEFTOVERS {
+        match root.unlink(left) {
+            Err(StoreError::NotFound { .. }) => {}
+            unlinked => {
+                unlinked?;
+                is_changed = true;
+            }
         }
+    }
+    if is_changed {
+        durable::sync_dir_of(root, "")?;
     }
     durable::place(root, part, layout::INDEX, Existing::Replace)
 }
@@ -421,10 +427,13 @@ mod tests {
     #[test]
     fn a_journal_of_the_old_file_is_not_played_into_a_new_one() {
         let dir = with(&[block(1)]);
-        let journal = dir.path().join(layout::INDEX_JOURNAL);
-        std::fs::write(&journal, [0xd9; 4096]).unwrap();
+        for left in layout::INDEX_LEFTOVERS {
+            std::fs::write(dir.path().join(left), [0xd9; 4096]).unwrap();
+        }
         IndexDb::replace(dir.path(), &[block(2)]).unwrap();
-        assert!(!journal.exists());
+        for left in layout::INDEX_LEFTOVERS {
+            assert!(!dir.path().join(left).exists());
+        }
         assert_eq!(IndexDb::load(dir.path()).unwrap(), [block(2)]);
     }
 }
