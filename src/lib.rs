@@ -4,4 +4,5 @@
 //! sides that only a verb brings together; [`codec`] works on content; [`format`] knows every byte on a volume;
 //! [`model`] holds the nouns. `ARCHITECTURE.md` beside this file is the map.
 
+pub mod codec;
 pub mod model;
