@@ -232,3 +232,7 @@ impl Cutter {
         (used, self.len == self.rule.max)
     }
 }
+
+#[cfg(test)]
+#[path = "chunker_tests.rs"]
+mod tests;

@@ -237,7 +237,7 @@ mod tests {
 
     fn bytes(len: usize) -> Vec<u8> {
         (0..len as u64)
-            .map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8)
+            .map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0])
             .collect()
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use raidtape::codec::chunker::{Chunker, Cutter, default_params};
 use raidtape::codec::compress::{SegmentEncoder, is_all_zero, looks_incompressible};
 use raidtape::codec::hash::hash_bytes;
-use raidtape::model::limits::SEGMENT_RAW_MAX;
+use raidtape::model::limits::{CHUNK_LEN_MAX, SEGMENT_RAW_MAX};
 use raidtape::model::params::{ChunkerParams, Compression, HashAlgo, size_from_text};
 
 const READ_LEN: usize = 4 << 20;
@@ -40,8 +40,8 @@ struct Trial {
     seen: HashSet<[u8; 32]>,
     encoder: SegmentEncoder,
     solid: Vec<u8>,
-    loose: Vec<u8>,
     out: Vec<u8>,
+    buffer: Vec<u8>,
     stored: usize,
     raw: usize,
     bytes: u64,
@@ -62,8 +62,8 @@ impl Trial {
             args,
             seen: HashSet::new(),
             solid: Vec::new(),
-            loose: Vec::new(),
             out: Vec::new(),
+            buffer: Vec::new(),
             stored: 0,
             raw: 0,
             bytes: 0,
@@ -88,8 +88,6 @@ impl Trial {
         }
         self.raw += chunk.len();
         if self.args.probe && clocked(&mut self.spent.probe, || looks_incompressible(chunk)) {
-            self.loose.clear();
-            self.loose.extend_from_slice(chunk);
             self.stored += chunk.len();
             return;
         }
@@ -99,34 +97,36 @@ impl Trial {
         self.solid.extend_from_slice(chunk);
     }
 
-    fn file(&mut self, path: &Path, cutter: &mut Cutter) -> std::io::Result<()> {
+    fn file(&mut self, path: &Path, cutter: &mut Cutter) -> Result<(), Box<dyn std::error::Error>> {
         let mut file = File::open(path)?;
-        let mut pending: Vec<u8> = Vec::new();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.resize(READ_LEN + CHUNK_LEN_MAX, 0);
+        let mut kept = 0;
         let mut cuts = Vec::new();
         loop {
-            let from = pending.len();
-            pending.resize(from + READ_LEN, 0);
-            let len = clocked(&mut self.spent.read, || file.read(&mut pending[from..]))?;
-            pending.truncate(from + len);
+            let until = kept + READ_LEN;
+            let len = clocked(&mut self.spent.read, || file.read(&mut buffer[kept..until]))?;
             self.bytes += len as u64;
             let base = cutter.chunk_start();
             cuts.clear();
             clocked(&mut self.spent.cut, || {
-                cutter.feed(&pending[from..], &mut cuts);
+                cutter.feed(&buffer[kept..kept + len], &mut cuts);
                 if len == 0 {
                     cutter.finish(&mut cuts);
                 }
             });
             let mut at = 0;
             for cut in &cuts {
-                let end = usize::try_from(cut - base).expect("fits");
-                self.chunk(&pending[at..end]);
+                let end = usize::try_from(cut - base)?;
+                self.chunk(&buffer[at..end]);
                 at = end;
             }
-            pending.drain(..at);
             if len == 0 {
+                self.buffer = buffer;
                 return Ok(());
             }
+            buffer.copy_within(at..kept + len, 0);
+            kept = kept + len - at;
         }
     }
 
