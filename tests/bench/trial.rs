@@ -1,18 +1,19 @@
 //! A trial of the chunker's and compressor's parameters on real trees: what would be stored, and how long each phase
 //! takes on one core. No metadata, no volumes: files in sorted order, chunks deduplicated in memory, new ones packed into
-//! segments in stream order. `cargo bench --bench trial -- avg=512K DIR [DIR2 ...]`; each further directory is the
+//! segments in stream order. Without a directory it times the room's loops alone. `cargo bench --bench trial -- avg=512K DIR [DIR2 ...]`; each further directory is the
 //! next version of the same source. Keys: min, avg, max, norm, segment, level, probe (0 or 1).
 #![expect(clippy::print_stdout, reason = "a program for people")]
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::hint::black_box;
 use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use raidtape::codec::chunker::{Chunker, Cutter, default_params};
 use raidtape::codec::compress::{SegmentEncoder, is_all_zero, looks_incompressible};
-use raidtape::codec::hash::hash_bytes;
+use raidtape::codec::hash::{FileHasher, hash_bytes, piece_hash_zeros};
 use raidtape::model::limits::{CHUNK_LEN_MAX, SEGMENT_RAW_MAX};
 use raidtape::model::params::{ChunkerParams, Compression, HashAlgo, size_from_text};
 
@@ -188,6 +189,44 @@ fn args() -> Option<Args> {
     Some(args)
 }
 
+/// Bytes per nanosecond, the best of many rounds, which is what an undisturbed core reaches.
+fn best_gb_per_s(bytes: usize, mut work: impl FnMut()) -> f64 {
+    let mut best = Duration::MAX;
+    for _ in 0..100 {
+        let mut spent = Duration::ZERO;
+        clocked(&mut spent, &mut work);
+        best = best.min(spent);
+    }
+    bytes as f64 / 1e9 / best.as_secs_f64()
+}
+
+fn speeds(params: &ChunkerParams) -> Result<(), Box<dyn std::error::Error>> {
+    let mut noise = vec![0; READ_LEN];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    let zeros = vec![0; READ_LEN];
+    let mut cutter = Chunker::new(params)?.cutter();
+    let mut cuts = Vec::new();
+    let cut = best_gb_per_s(READ_LEN, || cutter.feed(&noise, &mut cuts));
+    println!("cut {cut:.2} GB/s, {} cuts", cuts.len());
+    let zero = best_gb_per_s(READ_LEN, || assert!(is_all_zero(black_box(&zeros))));
+    println!("is_all_zero {zero:.2} GB/s");
+    for algo in [HashAlgo::Blake3, HashAlgo::Sha256] {
+        let hash = best_gb_per_s(READ_LEN, || {
+            hash_bytes(algo, &noise);
+        });
+        let zeros = best_gb_per_s(READ_LEN, || {
+            let mut hasher = FileHasher::new(algo);
+            hasher.push(piece_hash_zeros(algo, 0, READ_LEN), &[]);
+            hasher.finish();
+        });
+        println!("{algo:?} {hash:.2} GB/s, zeros {zeros:.2} GB/s");
+    }
+    let chunk = &noise[..512 << 10];
+    let probe = best_gb_per_s(chunk.len(), || assert!(looks_incompressible(chunk)));
+    println!("looks_incompressible {probe:.1} GB/s on noise by 512 KiB");
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let Some(args) = args() else {
         return Err(
@@ -198,6 +237,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "{:?} segment {} level {}",
         args.params, args.segment, args.level
     );
+    if args.dirs.is_empty() {
+        return speeds(&args.params);
+    }
     let mut trial = Trial::new(args);
     for dir in trial.args.dirs.clone() {
         trial.version(&dir)?;
