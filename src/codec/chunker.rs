@@ -19,12 +19,7 @@ use crate::model::params::ChunkerParams;
 
 /// The parameters that `init` chooses; `CHOICES.md` has the trials.
 pub const fn default_params() -> ChunkerParams {
-    ChunkerParams {
-        min: 64 << 10,
-        avg: 256 << 10,
-        max: 1 << 20,
-        normalization: 1,
-    }
+    ChunkerParams { min: 64 << 10, avg: 256 << 10, max: 1 << 20, normalization: 1 }
 }
 
 /// Fewest bits that a hash is tested for; a window of zeros has a one among its hash's top bits.
@@ -40,9 +35,7 @@ pub enum BadParams {
         avg: u32,
     },
     /// The lengths do not lie in `64 <= min < avg < max <= CHUNK_LEN_MAX`.
-    #[error(
-        "chunk lengths must be 64 <= min < avg < max <= {CHUNK_LEN_MAX}, not {min}, {avg}, {max}"
-    )]
+    #[error("chunk lengths must be 64 <= min < avg < max <= {CHUNK_LEN_MAX}, not {min}, {avg}, {max}")]
     LengthsOutOfOrder {
         /// Bytes.
         min: u32,
@@ -77,12 +70,7 @@ impl Chunker {
     /// Checks the parameters: `avg` a power of two, `64 <= min < avg < max <= CHUNK_LEN_MAX`, and at least 4 bits left
     /// after the normalization.
     pub fn new(params: &ChunkerParams) -> Result<Self, BadParams> {
-        let ChunkerParams {
-            min,
-            avg,
-            max,
-            normalization,
-        } = *params;
+        let ChunkerParams { min, avg, max, normalization } = *params;
         if !avg.is_power_of_two() {
             return Err(BadParams::AvgNotPowerOfTwo { avg });
         }
@@ -105,12 +93,7 @@ impl Chunker {
 
     /// A cutter at the start of a file.
     pub fn cutter(&self) -> Cutter {
-        Cutter {
-            rule: *self,
-            start: 0,
-            len: 0,
-            hash: 0,
-        }
+        Cutter { rule: *self, start: 0, len: 0, hash: 0 }
     }
 
     /// Appends the end of every chunk of a file that lies in memory whole; nothing for an empty one.

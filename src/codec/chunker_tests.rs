@@ -5,20 +5,13 @@ use proptest::prelude::*;
 use super::super::gear::GEAR;
 use super::*;
 
-const SMALL: ChunkerParams = ChunkerParams {
-    min: 64,
-    avg: 256,
-    max: 1024,
-    normalization: 2,
-};
+const SMALL: ChunkerParams = ChunkerParams { min: 64, avg: 256, max: 1024, normalization: 2 };
 
 /// Bytes of a multiplicative congruential generator, with a run of zeros now and then.
 fn stream(seed: u64, len: usize) -> Vec<u8> {
     let mut state = seed | 1;
     let mut next = move || {
-        state = state
-            .wrapping_mul(0x5851_f42d_4c95_7f2d)
-            .wrapping_add(0x1405_7b7e_f767_814f);
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
         (state >> 40) as usize
     };
     let mut bytes = Vec::with_capacity(len);
@@ -42,9 +35,10 @@ fn cuts_by_the_book(params: &ChunkerParams, file: &[u8]) -> Vec<u64> {
         let len = end - start;
         let top_bits_zero = |bits: u32| {
             let window = &file[end - 64..end];
-            let hash = window.iter().enumerate().fold(0_u64, |sum, (n, byte)| {
-                sum.wrapping_add(GEAR[usize::from(*byte)] << (63 - n))
-            });
+            let hash = window
+                .iter()
+                .enumerate()
+                .fold(0_u64, |sum, (n, byte)| sum.wrapping_add(GEAR[usize::from(*byte)] << (63 - n)));
             hash.leading_zeros() >= bits
         };
         let is_cut = if len < params.min as usize {
@@ -64,21 +58,14 @@ fn cuts_by_the_book(params: &ChunkerParams, file: &[u8]) -> Vec<u64> {
 
 fn whole(params: &ChunkerParams, file: &[u8]) -> Vec<u64> {
     let mut cuts = Vec::new();
-    Chunker::new(params)
-        .expect("good")
-        .cut_whole(file, &mut cuts);
+    Chunker::new(params).expect("good").cut_whole(file, &mut cuts);
     cuts
 }
 
 fn any_params() -> impl Strategy<Value = ChunkerParams> {
     (7_u32..12, 0_u32..4, 0_u32..3000, 0_u32..3000).prop_map(|(bits, normalization, a, b)| {
         let avg = 1 << bits;
-        ChunkerParams {
-            min: 64 + a % (avg - 64),
-            avg,
-            max: avg + 1 + b,
-            normalization,
-        }
+        ChunkerParams { min: 64 + a % (avg - 64), avg, max: avg + 1 + b, normalization }
     })
 }
 
@@ -190,75 +177,52 @@ fn parameters_that_no_chunker_can_follow_are_refused() {
         Chunker::new(&params).err()
     };
     assert_eq!(with(|_| ()), None);
-    assert!(matches!(
-        with(|params| params.avg -= 1),
-        Some(BadParams::AvgNotPowerOfTwo { .. })
-    ));
+    assert!(matches!(with(|params| params.avg -= 1), Some(BadParams::AvgNotPowerOfTwo { .. })));
     for change in [
         |params: &mut ChunkerParams| params.min = 63,
         |params: &mut ChunkerParams| params.min = params.avg,
         |params: &mut ChunkerParams| params.max = params.avg,
         |params: &mut ChunkerParams| params.max = (4 << 20) + 1,
     ] {
-        assert!(matches!(
-            with(change),
-            Some(BadParams::LengthsOutOfOrder { .. })
-        ));
+        assert!(matches!(with(change), Some(BadParams::LengthsOutOfOrder { .. })));
     }
-    assert!(matches!(
-        with(|params| params.normalization = 16),
-        Some(BadParams::NormalizationTooLarge { .. })
-    ));
+    assert!(matches!(with(|params| params.normalization = 16), Some(BadParams::NormalizationTooLarge { .. })));
     assert!(with(|params| params.avg = 0).is_some());
 }
 
 const fn params(min: u32, avg: u32, normalization: u32) -> ChunkerParams {
-    ChunkerParams {
-        min,
-        avg,
-        max: avg * 4,
-        normalization,
-    }
+    ChunkerParams { min, avg, max: avg * 4, normalization }
 }
 
 /// What a repository was cut with on one release, every later one must cut alike. Never edit these numbers.
 #[test]
 fn cuts_are_where_every_release_has_them() {
     let file = stream(2026, 12 << 20);
-    assert_eq!(
-        blake3::hash(&file).to_string(),
-        "3137b1811dd77333d92cc5a19888821b827f742ff7ae25058f62769c0929912f"
-    );
+    assert_eq!(blake3::hash(&file).to_string(), "3137b1811dd77333d92cc5a19888821b827f742ff7ae25058f62769c0929912f");
     assert_eq!(
         whole(&params(64 << 10, 256 << 10, 1), &file),
         [
-            439840, 702146, 1377875, 1814658, 2192088, 3240664, 3656884, 4267436, 4542068, 4961414,
-            5363912, 5497898, 5895151, 6196248, 6499521, 7548097, 8596673, 9645249, 10693825,
-            10820169, 11068023, 11334520, 11606105, 11745663, 12101144, 12351912, 12582912
+            439840, 702146, 1377875, 1814658, 2192088, 3240664, 3656884, 4267436, 4542068, 4961414, 5363912, 5497898,
+            5895151, 6196248, 6499521, 7548097, 8596673, 9645249, 10693825, 10820169, 11068023, 11334520, 11606105,
+            11745663, 12101144, 12351912, 12582912
         ]
     );
     assert_eq!(
         whole(&params(128 << 10, 512 << 10, 1), &file),
         [
-            439840, 2412763, 3806190, 4542068, 5363912, 5497898, 6051924, 6499521, 8596673,
-            10693825, 11068023, 11334520, 12101144, 12351912, 12582912
+            439840, 2412763, 3806190, 4542068, 5363912, 5497898, 6051924, 6499521, 8596673, 10693825, 11068023,
+            11334520, 12101144, 12351912, 12582912
         ]
     );
     assert_eq!(
         whole(&SMALL, &file[6_489_521..6_494_521]),
-        [
-            588, 899, 1194, 1471, 1733, 2031, 2461, 2723, 2989, 3127, 3425, 3692, 3957, 4410, 4486,
-            4766, 5000
-        ]
+        [588, 899, 1194, 1471, 1733, 2031, 2461, 2723, 2989, 3127, 3425, 3692, 3957, 4410, 4486, 4766, 5000]
     );
     let cuts = whole(&params(16 << 10, 64 << 10, 2), &file);
     let bytes: Vec<u8> = cuts.iter().flat_map(|cut| cut.to_le_bytes()).collect();
     assert_eq!(
         (cuts.len(), blake3::hash(&bytes).to_string().as_str()),
-        (
-            126,
-            "c0db430147ee10a057697f82634f4c40d0eb0e51db9c447e411430d7a522f6f9"
-        )
+        (126, "c0db430147ee10a057697f82634f4c40d0eb0e51db9c447e411430d7a522f6f9")
     );
 }
 

@@ -26,9 +26,7 @@ pub enum Codec {
 impl Codec {
     /// The codec with this number.
     pub fn from_tag(tag: u8) -> Option<Self> {
-        [Self::Raw, Self::Zstd]
-            .into_iter()
-            .find(|codec| *codec as u8 == tag)
+        [Self::Raw, Self::Zstd].into_iter().find(|codec| *codec as u8 == tag)
     }
 
     /// The number of this codec.
@@ -143,9 +141,7 @@ impl Default for SegmentDecoder {
 impl SegmentDecoder {
     /// A decoder for every codec.
     pub fn new() -> Self {
-        Self {
-            zstd: Decompressor::new().expect("zstd takes an empty dictionary"),
-        }
+        Self { zstd: Decompressor::new().expect("zstd takes an empty dictionary") }
     }
 
     /// Replaces what is in `out` by the raw bytes of a segment. Total: hostile bytes give an error
@@ -161,11 +157,7 @@ impl SegmentDecoder {
     }
 
     fn try_decode(&mut self, stored: Stored<'_>, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-        let Stored {
-            codec,
-            bytes,
-            raw_len,
-        } = stored;
+        let Stored { codec, bytes, raw_len } = stored;
         if raw_len > SEGMENT_RAW_MAX {
             return Err(DecodeError::TooLong { raw_len });
         }
@@ -173,9 +165,7 @@ impl SegmentDecoder {
             Codec::Raw => bytes.len(),
             Codec::Zstd => {
                 out.reserve_exact(raw_len);
-                self.zstd
-                    .decompress_to_buffer(bytes, out)
-                    .map_err(DecodeError::Zstd)?
+                self.zstd.decompress_to_buffer(bytes, out).map_err(DecodeError::Zstd)?
             }
         };
         if found_len != raw_len {
@@ -220,18 +210,11 @@ mod tests {
     const ZSTD: Compression = Compression::Zstd(3);
 
     fn text(len: usize) -> Vec<u8> {
-        (0_u32..)
-            .flat_map(|n| format!("line {n} of {}\n", n / 7).into_bytes())
-            .take(len)
-            .collect()
+        (0_u32..).flat_map(|n| format!("line {n} of {}\n", n / 7).into_bytes()).take(len).collect()
     }
 
     fn promise(codec: Codec, bytes: &[u8], raw_len: usize) -> Stored<'_> {
-        Stored {
-            codec,
-            bytes,
-            raw_len,
-        }
+        Stored { codec, bytes, raw_len }
     }
 
     fn noise(len: usize) -> Vec<u8> {
@@ -254,8 +237,7 @@ mod tests {
         ] {
             let found = with_encoder(ZSTD, |encoder| encoder.encode(&raw, &mut stored));
             assert_eq!(found, codec);
-            with_decoder(|decoder| decoder.decode(promise(found, &stored, raw.len()), &mut back))
-                .expect("decodes");
+            with_decoder(|decoder| decoder.decode(promise(found, &stored, raw.len()), &mut back)).expect("decodes");
             assert!(back == raw);
             assert!(stored.len() <= raw.len());
         }
@@ -270,9 +252,7 @@ mod tests {
         assert_eq!(encoder.encode(&raw, &mut stored), Codec::Raw);
         raw[..5_000].fill(0);
         assert_eq!(encoder.encode(&raw, &mut stored), Codec::Zstd);
-        let none = with_encoder(Compression::None, |encoder| {
-            encoder.encode(&raw, &mut stored)
-        });
+        let none = with_encoder(Compression::None, |encoder| encoder.encode(&raw, &mut stored));
         assert_eq!((none, stored == raw), (Codec::Raw, true));
     }
 
@@ -294,11 +274,7 @@ mod tests {
         let mut decoder = SegmentDecoder::new();
         let mut out = Vec::with_capacity(1 << 20);
         let mut fails = |codec, stored: &[u8], raw_len| {
-            assert!(
-                decoder
-                    .decode(promise(codec, stored, raw_len), &mut out)
-                    .is_err()
-            );
+            assert!(decoder.decode(promise(codec, stored, raw_len), &mut out).is_err());
             assert!(out.is_empty());
         };
         fails(Codec::Zstd, &stored, raw.len() - 1);

@@ -70,9 +70,7 @@ fn roll_lanes(hash: u64, field: &[u8; LANES * LANE_LEN], below: u64) -> Option<u
         std::array::from_fn(|lane| field[start(lane)..start(lane + 1)].as_chunks::<STRIDE>().0);
     let mut hashes: [u64; LANES] = std::array::from_fn(|lane| match lane {
         0 => hash,
-        _ => field[start(lane) - WINDOW..start(lane)]
-            .iter()
-            .fold(0, |hash, byte| step(hash, *byte)),
+        _ => field[start(lane) - WINDOW..start(lane)].iter().fold(0, |hash, byte| step(hash, *byte)),
     });
     for n in 0..LANE_LEN / STRIDE {
         let mut is_found = false;
@@ -149,9 +147,7 @@ mod tests {
         assert_eq!(hash_of(&data), whole);
         let odd = |byte: u8| GEAR[usize::from(byte)] & 1;
         let oldest = data[256 - WINDOW];
-        data[256 - WINDOW] = (0..=255)
-            .find(|byte| odd(*byte) != odd(oldest))
-            .expect("one");
+        data[256 - WINDOW] = (0..=255).find(|byte| odd(*byte) != odd(oldest)).expect("one");
         assert_ne!(hash_of(&data) >> 63, whole >> 63);
     }
 }

@@ -3,9 +3,7 @@
 //! Owns which function an algorithm's word means. The hash of a file is what `b3sum` or `sha256sum` prints for it, so
 //! nothing about pieces or chunks goes into it. Starting threads is the engine's: [`piece_hash`] is pure.
 
-use blake3::hazmat::{
-    ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root,
-};
+use blake3::hazmat::{ChainingValue, HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 use sha2::{Digest, Sha256};
 
 use crate::model::params::HashAlgo;
@@ -69,11 +67,7 @@ pub struct PieceHash(Piece);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Piece {
     /// The piece's node in the tree; `root` is the file's hash if this first piece is the only one.
-    Subtree {
-        index: u64,
-        value: ChainingValue,
-        root: Option<[u8; 32]>,
-    },
+    Subtree { index: u64, value: ChainingValue, root: Option<[u8; 32]> },
     /// SHA-256 has no tree: the bytes are hashed when they are pushed.
     Bytes,
     /// The same for zeros, whose bytes nobody has to bring.
@@ -147,11 +141,7 @@ impl FileHasher {
     /// An empty file so far.
     pub fn new(algo: HashAlgo) -> Self {
         Self(match algo {
-            HashAlgo::Blake3 => Fold::Tree {
-                stack: Vec::new(),
-                pieces: 0,
-                only: None,
-            },
+            HashAlgo::Blake3 => Fold::Tree { stack: Vec::new(), pieces: 0, only: None },
             HashAlgo::Sha256 => Fold::Stream(Box::default()),
         })
     }
@@ -160,14 +150,7 @@ impl FileHasher {
     /// before it must have been a full one.
     pub fn push(&mut self, hash: PieceHash, bytes: &[u8]) {
         match (&mut self.0, hash.0) {
-            (
-                Fold::Tree {
-                    stack,
-                    pieces,
-                    only,
-                },
-                Piece::Subtree { index, value, root },
-            ) => {
+            (Fold::Tree { stack, pieces, only }, Piece::Subtree { index, value, root }) => {
                 debug_assert_eq!(index, *pieces, "pieces come in order");
                 push_subtree(stack, *pieces, value);
                 *only = root;
@@ -236,19 +219,13 @@ mod tests {
     const ALGOS: [HashAlgo; 2] = [HashAlgo::Blake3, HashAlgo::Sha256];
 
     fn bytes(len: usize) -> Vec<u8> {
-        (0..len as u64)
-            .map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0])
-            .collect()
+        (0..len as u64).map(|at| at.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()[0]).collect()
     }
 
     fn by_pieces(algo: HashAlgo, file: &[u8]) -> [u8; 32] {
         let mut hasher = FileHasher::new(algo);
         let pieces: Vec<_> = file.chunks(PIECE_LEN).enumerate().collect();
-        let hashes: Vec<_> = pieces
-            .iter()
-            .rev()
-            .map(|(index, piece)| piece_hash(algo, *index as u64, piece))
-            .collect();
+        let hashes: Vec<_> = pieces.iter().rev().map(|(index, piece)| piece_hash(algo, *index as u64, piece)).collect();
         for ((_, piece), hash) in pieces.iter().zip(hashes.iter().rev()) {
             hasher.push(*hash, piece);
         }
@@ -275,11 +252,7 @@ mod tests {
             for pieces in 0..=9 {
                 for tail in [0, 1, 5, 1024, PIECE_LEN - 1] {
                     let file = &file[..(pieces * PIECE_LEN + tail).min(file.len())];
-                    assert_eq!(
-                        by_pieces(algo, file),
-                        hash_bytes(algo, file),
-                        "{algo:?} {pieces} {tail}"
-                    );
+                    assert_eq!(by_pieces(algo, file), hash_bytes(algo, file), "{algo:?} {pieces} {tail}");
                 }
             }
         }

@@ -13,10 +13,7 @@ const PROBED_LEN_MIN: usize = 2 * SAMPLE_LEN;
 /// Whether all bytes are zero; so for none.
 pub fn is_all_zero(bytes: &[u8]) -> bool {
     let (groups, rest) = bytes.as_chunks::<256>();
-    groups
-        .iter()
-        .all(|group| group.iter().fold(0, |all, byte| all | byte) == 0)
-        && rest.iter().all(|byte| *byte == 0)
+    groups.iter().all(|group| group.iter().fold(0, |all, byte| all | byte) == 0) && rest.iter().all(|byte| *byte == 0)
 }
 
 /// Whether a chunk is unlikely to shrink by 3 %: its first 16 KiB do not, nor 16 KiB from its middle, by their byte
@@ -28,8 +25,7 @@ pub fn looks_incompressible(chunk: &[u8]) -> bool {
     }
     let middle = (chunk.len() - SAMPLE_LEN) / 2;
     let samples = [&chunk[..SAMPLE_LEN], &chunk[middle..middle + SAMPLE_LEN]];
-    samples.iter().all(|sample| is_evenly_spread(sample))
-        && samples.iter().all(|sample| hardly_shrinks(sample))
+    samples.iter().all(|sample| is_evenly_spread(sample)) && samples.iter().all(|sample| hardly_shrinks(sample))
 }
 
 /// Whether the collision entropy of the bytes is above 7.83 of 8 bits: the sum of the squared counts is then near its
@@ -43,10 +39,8 @@ fn is_evenly_spread(sample: &[u8]) -> bool {
         }
     }
     let [a, b, c, d] = &counts;
-    let squares: u64 = (0..256)
-        .map(|byte| u64::from(a[byte] + b[byte] + c[byte] + d[byte]))
-        .map(|count| count * count)
-        .sum();
+    let squares: u64 =
+        (0..256).map(|byte| u64::from(a[byte] + b[byte] + c[byte] + d[byte])).map(|count| count * count).sum();
     let len = (quads.len() * 4) as u64;
     // 2^(8 - 7.83) = 9/8
     squares * 256 * 8 <= len * len * 9
@@ -97,9 +91,8 @@ mod tests {
     #[test]
     fn noise_looks_incompressible_and_so_does_what_was_compressed() {
         assert!(looks_incompressible(&noise(PROBED_LEN_MIN)));
-        let text: Vec<u8> = (0..400_000_u32)
-            .flat_map(|n| format!("{} {n}\n", n.wrapping_mul(0x9e37_79b9)).into_bytes())
-            .collect();
+        let text: Vec<u8> =
+            (0..400_000_u32).flat_map(|n| format!("{} {n}\n", n.wrapping_mul(0x9e37_79b9)).into_bytes()).collect();
         let packed = zstd::bulk::compress(&text, 3).expect("compresses");
         assert!(looks_incompressible(&packed));
         assert!(!looks_incompressible(&text));
@@ -115,9 +108,6 @@ mod tests {
         assert!(!looks_incompressible(&half), "its start is not noise");
         let (once, repeated) = (noise(SAMPLE_LEN / 2), noise(SAMPLE_LEN / 2));
         let twice = [once, repeated].concat().repeat(2);
-        assert!(
-            !looks_incompressible(&twice),
-            "even counts, but a repetition"
-        );
+        assert!(!looks_incompressible(&twice), "even counts, but a repetition");
     }
 }

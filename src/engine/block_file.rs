@@ -5,7 +5,8 @@ use crate::codec::compress::{Codec, SegmentDecoder, Stored};
 use crate::codec::hash::{Hasher, hash_bytes};
 use crate::format::block::{BlockTable, SegmentEntry};
 use crate::format::container::{
-    ContainerKind, FormatError, HEADER_LEN, Header, SEGMENT_HEADER_LEN, SegmentHeader, SegmentKind, TRAILER_LEN, Trailer,
+    ContainerKind, FormatError, HEADER_LEN, Header, SEGMENT_HEADER_LEN, SegmentHeader, SegmentKind, TRAILER_LEN,
+    Trailer,
 };
 use crate::model::ids::{BlockId, ChunkId};
 use crate::model::limits::{SECTION_RAW_MAX, SEGMENT_RAW_MAX};
@@ -72,7 +73,8 @@ impl ContainerWriter {
     pub fn has_room(&self, stored_len: usize, chunks: usize) -> bool {
         let table = BlockTable::encoded_len(self.table.segments.len() + 1, self.chunk_count + chunks);
         let more = SEGMENT_HEADER_LEN + stored_len + SEGMENT_HEADER_LEN + table + TRAILER_LEN;
-        self.sink.len() + more as u64 <= self.limit && self.chunk_count + chunks <= crate::format::block::BLOCK_CHUNKS_MAX
+        self.sink.len() + more as u64 <= self.limit
+            && self.chunk_count + chunks <= crate::format::block::BLOCK_CHUNKS_MAX
     }
 
     /// Whether it holds no segment yet.
@@ -115,7 +117,11 @@ impl ContainerWriter {
 
     /// Writes the table (for a block) and the trailer, and makes the file durable under the key that `key_of` gives
     /// for its hash.
-    pub fn finish(mut self, kind: ContainerKind, key_of: &dyn Fn(BlockId) -> String) -> Result<FinishedContainer, StoreError> {
+    pub fn finish(
+        mut self,
+        kind: ContainerKind,
+        key_of: &dyn Fn(BlockId) -> String,
+    ) -> Result<FinishedContainer, StoreError> {
         let (mut table_offset, mut table_len) = (0, 0);
         if kind == ContainerKind::Block {
             table_offset = self.sink.len();

@@ -5,25 +5,12 @@
 
 pub mod add_volume;
 pub mod backup;
-mod block_file;
+pub mod block_file;
 pub mod error;
-mod fetch;
-pub mod genmeta;
 pub mod init;
-pub mod list_changes;
-pub mod ls;
-mod manifest_apply;
-mod manifest_file;
-mod manifest_write;
+pub mod manifest_file;
 pub mod observer;
-pub mod rebuild_catalog;
-mod recover;
 pub mod repository;
-pub mod restore;
-pub mod runs;
-pub mod select;
-pub mod validate;
-pub mod volumes;
 
 pub use error::{EngineError, Exit};
 pub use observer::Observer;

@@ -9,9 +9,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::model::ids::{RepositoryUuid, VolumeUuid};
-use crate::model::limits::{
-    BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, CHUNK_LEN_MAX, LABEL_LEN_MAX, NAME_LEN_MAX,
-};
+use crate::model::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, CHUNK_LEN_MAX, LABEL_LEN_MAX, NAME_LEN_MAX};
 use crate::model::params::{ChunkerParams, HashAlgo, Reserve};
 use crate::model::path;
 
@@ -68,9 +66,7 @@ pub enum LabelError {
         what: &'static str,
     },
     /// Sound, but of a later release.
-    #[error(
-        "the label has format version {version}, this release knows up to {FORMAT_VERSION}; use a newer RaidTape"
-    )]
+    #[error("the label has format version {version}, this release knows up to {FORMAT_VERSION}; use a newer RaidTape")]
     Newer {
         /// The version that it has.
         version: u64,
@@ -105,8 +101,8 @@ impl Label {
     pub fn encode(&self) -> Vec<u8> {
         let mut fields = self.to_fields();
         fields.insert("digest".to_owned(), Value::String(digest_of(&fields)));
-        let mut bytes = serde_json::to_vec_pretty(&Value::Object(fields))
-            .expect("a JSON value with text keys always has a text");
+        let mut bytes =
+            serde_json::to_vec_pretty(&Value::Object(fields)).expect("a JSON value with text keys always has a text");
         bytes.push(b'\n');
         bytes
     }
@@ -117,15 +113,11 @@ impl Label {
             return Err(LabelError::Damaged { what: "too long" });
         }
         let Ok(Value::Object(mut fields)) = serde_json::from_slice(bytes) else {
-            return Err(LabelError::Damaged {
-                what: "not a JSON object",
-            });
+            return Err(LabelError::Damaged { what: "not a JSON object" });
         };
         let digest = fields.remove("digest");
         if digest.as_ref().and_then(Value::as_str) != Some(&digest_of(&fields)) {
-            return Err(LabelError::Damaged {
-                what: "its digest does not match",
-            });
+            return Err(LabelError::Damaged { what: "its digest does not match" });
         }
         let version = number(&fields, "format")?;
         if version > FORMAT_VERSION {
@@ -167,11 +159,7 @@ impl Label {
     fn from_fields(fields: &Map<String, Value>, features: Features) -> Result<Self, LabelError> {
         let hash_name = text(fields, "hash")?;
         let hash = HashAlgo::from_name(hash_name).ok_or_else(|| unsupported("hash", hash_name))?;
-        for (field, known) in [
-            ("chunk_ids", hash_name),
-            ("cipher", NONE),
-            ("redundancy", NONE),
-        ] {
+        for (field, known) in [("chunk_ids", hash_name), ("cipher", NONE), ("redundancy", NONE)] {
             let value = text(fields, field)?;
             if value != known {
                 return Err(unsupported(field, value));
@@ -181,14 +169,11 @@ impl Label {
             repository: uuid(fields, "repository")?,
             volume: uuid(fields, "volume")?,
             name: name_of(fields)?,
-            created: text(fields, "created")?
-                .parse()
-                .map_err(|_| LabelError::BadField { field: "created" })?,
+            created: text(fields, "created")?.parse().map_err(|_| LabelError::BadField { field: "created" })?,
             hash,
             chunker: chunker_of(fields)?,
             block_size: block_size_of(fields)?,
-            reserve: Reserve::from_text(text(fields, "reserve")?)
-                .ok_or(LabelError::BadField { field: "reserve" })?,
+            reserve: Reserve::from_text(text(fields, "reserve")?).ok_or(LabelError::BadField { field: "reserve" })?,
             features,
         })
     }
@@ -234,10 +219,7 @@ fn put_object(out: &mut String, fields: &Map<String, Value>) {
 }
 
 fn unsupported(field: &'static str, value: &str) -> LabelError {
-    LabelError::Unsupported {
-        field,
-        value: path::show(value.as_bytes()),
-    }
+    LabelError::Unsupported { field, value: path::show(value.as_bytes()) }
 }
 
 fn text<'a>(fields: &'a Map<String, Value>, field: &'static str) -> Result<&'a str, LabelError> {
@@ -257,9 +239,7 @@ where
 {
     let spelled = text(fields, field)?;
     let parsed = spelled.parse::<T>().ok();
-    parsed
-        .filter(|uuid| uuid.to_string() == spelled)
-        .ok_or(LabelError::BadField { field })
+    parsed.filter(|uuid| uuid.to_string() == spelled).ok_or(LabelError::BadField { field })
 }
 
 fn name_of(fields: &Map<String, Value>) -> Result<String, LabelError> {
@@ -273,10 +253,7 @@ fn name_of(fields: &Map<String, Value>) -> Result<String, LabelError> {
 fn block_size_of(fields: &Map<String, Value>) -> Result<u64, LabelError> {
     let field = "block_size";
     let size = number(fields, field)?;
-    (BLOCK_SIZE_MIN..=BLOCK_SIZE_MAX)
-        .contains(&size)
-        .then_some(size)
-        .ok_or(LabelError::BadField { field })
+    (BLOCK_SIZE_MIN..=BLOCK_SIZE_MAX).contains(&size).then_some(size).ok_or(LabelError::BadField { field })
 }
 
 fn chunker_of(fields: &Map<String, Value>) -> Result<ChunkerParams, LabelError> {
@@ -290,9 +267,7 @@ fn chunker_of(fields: &Map<String, Value>) -> Result<ChunkerParams, LabelError> 
     }
     let small = |field| {
         let value = chunker.get(field).and_then(Value::as_u64);
-        value
-            .and_then(|value| u32::try_from(value).ok())
-            .ok_or_else(|| bad.clone())
+        value.and_then(|value| u32::try_from(value).ok()).ok_or_else(|| bad.clone())
     };
     let params = ChunkerParams {
         min: small("min")?,
@@ -303,8 +278,7 @@ fn chunker_of(fields: &Map<String, Value>) -> Result<ChunkerParams, LabelError> 
     let ordered = 0 < params.min && params.min <= params.avg && params.avg <= params.max;
     let fits = usize::try_from(params.max).is_ok_and(|max| max <= CHUNK_LEN_MAX);
     // The mask of the average, shifted by the normalization, must stay within 64 bits and above none.
-    let maskable =
-        params.avg.is_power_of_two() && params.normalization < params.avg.trailing_zeros().max(1);
+    let maskable = params.avg.is_power_of_two() && params.normalization < params.avg.trailing_zeros().max(1);
     (ordered && fits && maskable).then_some(params).ok_or(bad)
 }
 
@@ -321,9 +295,7 @@ fn features_of(fields: &Map<String, Value>) -> Result<Features, LabelError> {
     let (Some(required), Some(optional)) = (names("required"), names("optional")) else {
         return Err(bad);
     };
-    let unknown = required
-        .iter()
-        .filter(|name| !REQUIRED_KNOWN.contains(&name.as_str()));
+    let unknown = required.iter().filter(|name| !REQUIRED_KNOWN.contains(&name.as_str()));
     let names: Vec<_> = unknown.map(|name| path::show(name.as_bytes())).collect();
     if !names.is_empty() {
         return Err(LabelError::UnknownFeatures { names });
@@ -342,12 +314,7 @@ mod tests {
             name: "vol-ä".to_owned(),
             created: Timestamp::UNIX_EPOCH,
             hash: HashAlgo::Blake3,
-            chunker: ChunkerParams {
-                min: 128 << 10,
-                avg: 512 << 10,
-                max: 4 << 20,
-                normalization: 2,
-            },
+            chunker: ChunkerParams { min: 128 << 10, avg: 512 << 10, max: 4 << 20, normalization: 2 },
             block_size: BLOCK_SIZE_MAX,
             reserve: Reserve::Percent(2.5),
             features: Features::default(),
@@ -381,10 +348,7 @@ mod tests {
                 flipped[at] ^= 1 << bit;
                 match Label::decode(&flipped) {
                     Ok(read) => assert_eq!(read, label(), "byte {at} bit {bit}"),
-                    Err(error) => assert!(
-                        matches!(error, LabelError::Damaged { .. }),
-                        "byte {at} bit {bit}: {error}"
-                    ),
+                    Err(error) => assert!(matches!(error, LabelError::Damaged { .. }), "byte {at} bit {bit}: {error}"),
                 }
             }
         }
@@ -401,14 +365,8 @@ mod tests {
 
     #[test]
     fn a_newer_version_and_unknown_features_are_refused_by_name() {
-        assert_eq!(
-            Label::decode(&with("format", json!(2))),
-            Err(LabelError::Newer { version: 2 })
-        );
-        let bytes = with(
-            "features",
-            json!({"required": ["parity", "x\u{1b}"], "optional": []}),
-        );
+        assert_eq!(Label::decode(&with("format", json!(2))), Err(LabelError::Newer { version: 2 }));
+        let bytes = with("features", json!({"required": ["parity", "x\u{1b}"], "optional": []}));
         let error = Label::decode(&bytes).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -418,10 +376,7 @@ mod tests {
 
     #[test]
     fn unknown_fields_are_ignored() {
-        assert_eq!(
-            Label::decode(&with("colour", json!(["blue", {"b": 1, "a": 2}]))),
-            Ok(label())
-        );
+        assert_eq!(Label::decode(&with("colour", json!(["blue", {"b": 1, "a": 2}]))), Ok(label()));
     }
 
     #[test]
@@ -458,34 +413,19 @@ mod tests {
             ("chunk_ids", json!("blake3-keyed")),
             ("cipher", json!("aes")),
             ("redundancy", json!("rs:4+2")),
-            (
-                "chunker",
-                json!({"id": "rabin", "min": 1, "avg": 1, "max": 1, "normalization": 0}),
-            ),
+            ("chunker", json!({"id": "rabin", "min": 1, "avg": 1, "max": 1, "normalization": 0})),
         ] {
             let read = Label::decode(&with(field, value));
-            assert!(
-                matches!(&read, Err(LabelError::Unsupported { field: named, .. }) if *named == field),
-                "{read:?}"
-            );
+            assert!(matches!(&read, Err(LabelError::Unsupported { field: named, .. }) if *named == field), "{read:?}");
         }
     }
 
     #[test]
     fn any_bytes_at_all_are_an_error_and_no_panic() {
-        for bytes in [
-            &b""[..],
-            b"{}",
-            b"null",
-            b"[1]",
-            b"\xff\xff",
-            &b"[".repeat(60 << 10),
-            &vec![b' '; LABEL_LEN_MAX + 1],
-        ] {
-            assert!(matches!(
-                Label::decode(bytes),
-                Err(LabelError::Damaged { .. })
-            ));
+        for bytes in
+            [&b""[..], b"{}", b"null", b"[1]", b"\xff\xff", &b"[".repeat(60 << 10), &vec![b' '; LABEL_LEN_MAX + 1]]
+        {
+            assert!(matches!(Label::decode(bytes), Err(LabelError::Damaged { .. })));
         }
     }
 }

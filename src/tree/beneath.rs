@@ -22,11 +22,7 @@ const AGAIN_MAX: usize = 64;
 
 /// Opens `path` (the empty path is `root` itself) below `root`, following nothing; the last component too is not
 /// followed. Errors are the kernel's: ELOOP for a symlink, ENOTDIR, ENOENT, EXDEV for a path that would leave.
-pub(super) fn open_beneath(
-    root: BorrowedFd<'_>,
-    path: &[u8],
-    flags: OFlags,
-) -> io::Result<OwnedFd> {
+pub(super) fn open_beneath(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
     let mut rest = path;
     let mut stepped: Option<OwnedFd> = None;
     loop {
@@ -83,18 +79,13 @@ pub(super) struct FdBudget {
 
 impl FdBudget {
     pub(super) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self {
-            held: AtomicUsize::new(0),
-            max,
-        })
+        Arc::new(Self { held: AtomicUsize::new(0), max })
     }
 
     /// Leave to keep one more descriptor, until the permit is dropped.
     pub(super) fn try_hold(self: &Arc<Self>) -> Option<FdPermit> {
         self.held
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
-                (held < self.max).then_some(held + 1)
-            })
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| (held < self.max).then_some(held + 1))
             .ok()
             .map(|_| FdPermit(Arc::clone(self)))
     }

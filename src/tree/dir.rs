@@ -18,10 +18,7 @@ use super::stat::{stamp_clock_ns, stat_at};
 use crate::model::entry::Stat;
 use crate::model::path::is_valid_name;
 
-const DIR_FLAGS: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A handle on one directory; clones share it. Keeps a descriptor while the walker's bound allows.
 #[derive(Debug, Clone)]
@@ -52,25 +49,20 @@ impl Dir {
     pub(super) fn open_root(path: &Path, fds_max: usize) -> Result<Self, TreeError> {
         let flags = DIR_FLAGS.difference(OFlags::NOFOLLOW);
         let path_owned = || path.to_path_buf();
-        let fd = open_quietly(|atime| rustix::fs::openat(CWD, path, flags | atime, Mode::empty()))
-            .map_err(|error| match Errno::from_io_error(&error) {
-                Some(Errno::NOENT) => TreeError::RootMissing { path: path_owned() },
-                Some(Errno::NOTDIR) => TreeError::RootNotDirectory { path: path_owned() },
-                _ => TreeError::RootUnreadable {
-                    path: path_owned(),
-                    source: error,
-                },
+        let fd =
+            open_quietly(|atime| rustix::fs::openat(CWD, path, flags | atime, Mode::empty())).map_err(|error| {
+                match Errno::from_io_error(&error) {
+                    Some(Errno::NOENT) => TreeError::RootMissing { path: path_owned() },
+                    Some(Errno::NOTDIR) => TreeError::RootNotDirectory { path: path_owned() },
+                    _ => TreeError::RootUnreadable { path: path_owned(), source: error },
+                }
             })?;
         let budget = FdBudget::new(fds_max);
         Ok(Self::unopened(Arc::new(Root { fd, budget }), Vec::new()))
     }
 
     fn unopened(root: Arc<Root>, path: Vec<u8>) -> Self {
-        Self(Arc::new(Inner {
-            root,
-            path,
-            kept: OnceLock::new(),
-        }))
+        Self(Arc::new(Inner { root, path, kept: OnceLock::new() }))
     }
 
     /// A handle on the directory `path` of the same source, not opened yet.
@@ -80,27 +72,19 @@ impl Dir {
 
     /// Opens the subdirectory `name` for listing; a symlink or anything else but a directory is an error.
     pub(super) fn open_subdir(&self, name: &[u8]) -> io::Result<OwnedFd> {
-        self.with_fd(|fd| {
-            open_quietly(|atime| rustix::fs::openat(fd, name, DIR_FLAGS | atime, Mode::empty()))
-        })
+        self.with_fd(|fd| open_quietly(|atime| rustix::fs::openat(fd, name, DIR_FLAGS | atime, Mode::empty())))
     }
 
     /// Hands over this directory's open descriptor to be kept, if the bound allows.
     pub(super) fn keep(&self, fd: OwnedFd) {
         if let Some(permit) = self.0.root.budget.try_hold() {
             // When another thread was first, this descriptor is closed and its permit goes back.
-            let _ = self.0.kept.set(Kept {
-                fd,
-                _permit: permit,
-            });
+            let _ = self.0.kept.set(Kept { fd, _permit: permit });
         }
     }
 
     /// Calls `use_fd` with a descriptor of this directory.
-    pub(super) fn with_fd<T>(
-        &self,
-        use_fd: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
-    ) -> io::Result<T> {
+    pub(super) fn with_fd<T>(&self, use_fd: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
         let inner = &*self.0;
         if inner.path.is_empty() {
             return use_fd(inner.root.fd.as_fd());
@@ -125,10 +109,8 @@ impl Dir {
     pub fn open_file(&self, name: &[u8]) -> io::Result<SourceFile> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let flags = flags | OFlags::NOCTTY;
-        self.with_name(name, |dir| {
-            open_quietly(|atime| rustix::fs::openat(dir, name, flags | atime, Mode::empty()))
-        })
-        .and_then(SourceFile::new)
+        self.with_name(name, |dir| open_quietly(|atime| rustix::fs::openat(dir, name, flags | atime, Mode::empty())))
+            .and_then(SourceFile::new)
     }
 
     /// What `name` is now, without following it.
@@ -138,16 +120,10 @@ impl Dir {
 
     /// The target of the symlink `name`.
     pub fn read_link(&self, name: &[u8]) -> io::Result<Vec<u8>> {
-        self.with_name(name, |dir| {
-            Ok(rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes())
-        })
+        self.with_name(name, |dir| Ok(rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes()))
     }
 
-    fn with_name<T>(
-        &self,
-        name: &[u8],
-        use_fd: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>,
-    ) -> io::Result<T> {
+    fn with_name<T>(&self, name: &[u8], use_fd: impl FnOnce(BorrowedFd<'_>) -> io::Result<T>) -> io::Result<T> {
         if !is_valid_name(name) {
             return Err(Errno::INVAL.into());
         }

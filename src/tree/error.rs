@@ -91,13 +91,8 @@ impl TreeError {
         move |error| {
             let source = error.into();
             match Errno::from_io_error(&source) {
-                Some(Errno::EXIST) => Self::InTheWay {
-                    path: path.to_vec(),
-                },
-                _ => Self::Write {
-                    path: path.to_vec(),
-                    source,
-                },
+                Some(Errno::EXIST) => Self::InTheWay { path: path.to_vec() },
+                _ => Self::Write { path: path.to_vec(), source },
             }
         }
     }
@@ -105,9 +100,9 @@ impl TreeError {
     /// The system's error number, where there is one.
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::RootUnreadable { source, .. }
-            | Self::TargetUnusable { source, .. }
-            | Self::Write { source, .. } => source.raw_os_error(),
+            Self::RootUnreadable { source, .. } | Self::TargetUnusable { source, .. } | Self::Write { source, .. } => {
+                source.raw_os_error()
+            }
             _ => None,
         }
     }

@@ -35,20 +35,13 @@ struct SlotState {
 
 impl FdPool {
     pub(super) fn new(max: usize) -> Self {
-        Self {
-            open: Mutex::new(Vec::new()),
-            clock: AtomicU64::new(0),
-            max: max.max(1),
-        }
+        Self { open: Mutex::new(Vec::new()), clock: AtomicU64::new(0), max: max.max(1) }
     }
 
     /// Takes a file that was just created.
     pub(super) fn add(&self, fd: OwnedFd) -> Arc<Slot> {
         let slot = Arc::new(Slot {
-            state: Mutex::new(SlotState {
-                fd: Some(Arc::new(fd)),
-                identity: None,
-            }),
+            state: Mutex::new(SlotState { fd: Some(Arc::new(fd)), identity: None }),
             last_used: AtomicU64::new(0),
         });
         self.admit(&slot);

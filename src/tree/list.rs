@@ -78,11 +78,7 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn root(stat: Stat) -> Self {
-        Self {
-            parent: None,
-            above: (stat.dev, FsTrust::Local),
-            stat,
-        }
+        Self { parent: None, above: (stat.dev, FsTrust::Local), stat }
     }
 }
 
@@ -96,12 +92,7 @@ pub(super) struct Lister {
 
 impl Lister {
     pub(super) fn new(root: Dir, select: SelectFn) -> Self {
-        Self {
-            root,
-            select,
-            buffer: Vec::with_capacity(GETDENTS_LEN),
-            path: Vec::new(),
-        }
+        Self { root, select, buffer: Vec::with_capacity(GETDENTS_LEN), path: Vec::new() }
     }
 
     /// Lists the directory; the tasks are its subdirectories, in order, each with its path.
@@ -127,20 +118,13 @@ impl Lister {
         };
         listing.outcome = listed
             .map_err(|error| Problem::from_io(path, ProblemOp::Open, &error))
-            .and_then(|listed| {
-                listed.map_err(|error| Problem::from_io(path, ProblemOp::List, &error))
-            });
+            .and_then(|listed| listed.map_err(|error| Problem::from_io(path, ProblemOp::List, &error)));
         sort(&mut listing);
         let tasks = subdirs(&listing);
         (listing, tasks)
     }
 
-    fn list_subdir(
-        &mut self,
-        parent: &Dir,
-        task: &Task,
-        listing: &mut Listing,
-    ) -> io::Result<io::Result<()>> {
+    fn list_subdir(&mut self, parent: &Dir, task: &Task, listing: &mut Listing) -> io::Result<io::Result<()>> {
         let fd: OwnedFd = parent.open_subdir(split(&listing.path).1)?;
         let filled = self.fill(fd.as_fd(), task, listing);
         listing.dir.keep(fd);
@@ -188,10 +172,7 @@ impl Lister {
 fn place(listing: &mut Listing, name_at: usize, path: &[u8], chosen: io::Result<(Stat, Select)>) {
     let name = &path[name_at..];
     match chosen {
-        Ok((stat, Select::Take)) => listing.entries.push(Entry {
-            name: name.to_vec(),
-            stat,
-        }),
+        Ok((stat, Select::Take)) => listing.entries.push(Entry { name: name.to_vec(), stat }),
         Ok((_, Select::Skip)) => listing.skipped.push(name.to_vec()),
         // Gone since getdents: as if it had been gone before.
         Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
@@ -207,12 +188,8 @@ fn sort(listing: &mut Listing) {
     listing.unreadable.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     listing.skipped.sort_unstable();
     // A directory that changes while it is listed may name an entry twice.
-    listing
-        .entries
-        .dedup_by(|later, first| later.name == first.name);
-    listing
-        .unreadable
-        .dedup_by(|later, first| later.0 == first.0);
+    listing.entries.dedup_by(|later, first| later.name == first.name);
+    listing.unreadable.dedup_by(|later, first| later.0 == first.0);
     listing.skipped.dedup();
 }
 
@@ -223,11 +200,7 @@ fn subdirs(listing: &Listing) -> Vec<(Vec<u8>, Task)> {
         .iter()
         .filter(|entry| entry.stat.kind == EntryKind::Dir)
         .map(|entry| {
-            let task = Task {
-                parent: Some(listing.dir.clone()),
-                stat: entry.stat,
-                above,
-            };
+            let task = Task { parent: Some(listing.dir.clone()), stat: entry.stat, above };
             (join(&listing.path, &entry.name), task)
         })
         .collect()

@@ -40,9 +40,7 @@ impl SourceFile {
 
     /// Reads at an offset, once; returns how many bytes, 0 at the end of the file.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
-        Ok(retry_on_intr(|| {
-            rustix::io::pread(&self.fd, &mut *bytes, offset)
-        })?)
+        Ok(retry_on_intr(|| rustix::io::pread(&self.fd, &mut *bytes, offset))?)
     }
 
     /// The next range (start, end) that may hold other bytes than zeros, at or after `offset`; `None` when only a

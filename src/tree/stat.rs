@@ -110,10 +110,7 @@ fn ns(time: &StatxTimestamp) -> i64 {
 /// Clamps what lies before 1677 or after 2262.
 fn join_ns(seconds: i64, nanoseconds: i64) -> i64 {
     let clamped = if seconds < 0 { i64::MIN } else { i64::MAX };
-    seconds
-        .checked_mul(NS_PER_S)
-        .and_then(|whole| whole.checked_add(nanoseconds))
-        .unwrap_or(clamped)
+    seconds.checked_mul(NS_PER_S).and_then(|whole| whole.checked_add(nanoseconds)).unwrap_or(clamped)
 }
 
 #[cfg(test)]
@@ -129,31 +126,15 @@ mod tests {
         let path = dir.path().join("f");
         std::fs::write(&path, b"12345").unwrap();
         let file = File::open(&path).unwrap();
-        file.set_modified(UNIX_EPOCH - Duration::from_nanos(1))
-            .unwrap();
+        file.set_modified(UNIX_EPOCH - Duration::from_nanos(1)).unwrap();
         let held = File::open(dir.path()).unwrap();
         let stat = stat_at(&held, "f", stamp_clock_ns()).unwrap();
         let expected = std::fs::metadata(&path).unwrap();
         assert_eq!((stat.kind, stat.size), (EntryKind::File, 5));
-        assert_eq!(
-            (stat.dev, stat.ino, stat.nlink),
-            (expected.dev(), expected.ino(), 1)
-        );
-        assert_eq!(
-            (stat.mode, stat.uid, stat.mtime_ns),
-            (expected.mode() & 0o7777, expected.uid(), -1)
-        );
+        assert_eq!((stat.dev, stat.ino, stat.nlink), (expected.dev(), expected.ino(), 1));
+        assert_eq!((stat.mode, stat.uid, stat.mtime_ns), (expected.mode() & 0o7777, expected.uid(), -1));
         let by_fd = stat_fd(&file).unwrap();
-        assert_eq!(
-            Stat {
-                taken_ns: 0,
-                ..by_fd
-            },
-            Stat {
-                taken_ns: 0,
-                ..stat
-            }
-        );
+        assert_eq!(Stat { taken_ns: 0, ..by_fd }, Stat { taken_ns: 0, ..stat });
     }
 
     #[test]

@@ -24,9 +24,7 @@ use super::target_names::{TempNames, clear_away, put_in_place};
 use crate::model::entry::EntryKind;
 use crate::model::path::{is_valid, split};
 
-const DIR_FLAGS: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::CLOEXEC);
+const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// What happens to what lies at a name already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,10 +83,7 @@ impl Target {
 
     fn open_with_fds(dest: &Path, create: bool, fds_max: usize) -> Result<Self, TreeError> {
         let path = || dest.to_path_buf();
-        let unusable = |error: Errno| TreeError::TargetUnusable {
-            path: path(),
-            source: error.into(),
-        };
+        let unusable = |error: Errno| TreeError::TargetUnusable { path: path(), source: error.into() };
         let mut was_created = false;
         if create {
             match rustix::fs::mkdirat(CWD, dest, Mode::RWXU) {
@@ -98,14 +93,11 @@ impl Target {
                 Err(error) => return Err(unusable(error)),
             }
         }
-        let root =
-            rustix::fs::openat(CWD, dest, DIR_FLAGS, Mode::empty()).map_err(
-                |error| match error {
-                    Errno::NOENT => TreeError::TargetMissing { path: path() },
-                    Errno::NOTDIR => TreeError::TargetNotDirectory { path: path() },
-                    error => unusable(error),
-                },
-            )?;
+        let root = rustix::fs::openat(CWD, dest, DIR_FLAGS, Mode::empty()).map_err(|error| match error {
+            Errno::NOENT => TreeError::TargetMissing { path: path() },
+            Errno::NOTDIR => TreeError::TargetNotDirectory { path: path() },
+            error => unusable(error),
+        })?;
         // Old kernels say ENOSYS, sandboxes that do not know the call EPERM.
         open_beneath(root.as_fd(), b"", OFlags::PATH).map_err(|_| TreeError::NoOpenat2)?;
         let shared = Arc::new(Shared {
@@ -113,10 +105,7 @@ impl Target {
             files: FdPool::new(fds_max),
             temp_names: TempNames::new(),
         });
-        Ok(Self {
-            shared,
-            was_created,
-        })
+        Ok(Self { shared, was_created })
     }
 
     /// Whether [`Self::open`] made it.
@@ -126,9 +115,7 @@ impl Target {
 
     /// Whether it has no entries.
     pub fn is_empty(&self) -> Result<bool, TreeError> {
-        open_beneath(self.shared.dirs.root().as_fd(), b"", DIR_FLAGS)
-            .and_then(is_empty)
-            .map_err(TreeError::at(b""))
+        open_beneath(self.shared.dirs.root().as_fd(), b"", DIR_FLAGS).and_then(is_empty).map_err(TreeError::at(b""))
     }
 
     /// Makes a directory for the owner only; its parent must exist. Returns false when a real directory was there,
@@ -155,13 +142,9 @@ impl Target {
             return Ok(false);
         }
         if existing == Existing::Refuse {
-            return Err(TreeError::InTheWay {
-                path: path.to_vec(),
-            });
+            return Err(TreeError::InTheWay { path: path.to_vec() });
         }
-        clear_away(parent.as_fd(), name)
-            .and_then(|()| make())
-            .map_err(TreeError::at(path))?;
+        clear_away(parent.as_fd(), name).and_then(|()| make()).map_err(TreeError::at(path))?;
         Ok(true)
     }
 
@@ -171,12 +154,7 @@ impl Target {
     }
 
     /// Makes a symlink. `target` is any bytes without a zero; it is never followed.
-    pub fn symlink(
-        &self,
-        path: &[u8],
-        target: &[u8],
-        placement: Placement<'_>,
-    ) -> Result<MetaOutcome, TreeError> {
+    pub fn symlink(&self, path: &[u8], target: &[u8], placement: Placement<'_>) -> Result<MetaOutcome, TreeError> {
         self.make_small(path, placement.existing, |dir, temp| {
             rustix::fs::symlinkat(target, dir, temp)?;
             meta_by_name(dir, temp, (EntryKind::Symlink, placement.meta))
@@ -184,12 +162,7 @@ impl Target {
     }
 
     /// Makes `path` a further name of `first`, a name that this restore has written (not a directory).
-    pub fn hard_link(
-        &self,
-        first: &[u8],
-        path: &[u8],
-        existing: Existing,
-    ) -> Result<(), TreeError> {
+    pub fn hard_link(&self, first: &[u8], path: &[u8], existing: Existing) -> Result<(), TreeError> {
         let first_dir = self.shared.parent(first)?;
         let first_name = split(first).1;
         self.make_small(path, existing, |dir, temp| {
@@ -198,12 +171,7 @@ impl Target {
     }
 
     /// Makes a fifo, socket or device; the last needs privileges.
-    pub fn special(
-        &self,
-        path: &[u8],
-        special: Special,
-        placement: Placement<'_>,
-    ) -> Result<MetaOutcome, TreeError> {
+    pub fn special(&self, path: &[u8], special: Special, placement: Placement<'_>) -> Result<MetaOutcome, TreeError> {
         let (kind, file_type, rdev) = match special {
             Special::Fifo => (EntryKind::Fifo, FileType::Fifo, 0),
             Special::Socket => (EntryKind::Socket, FileType::Socket, 0),
@@ -245,11 +213,7 @@ impl Target {
     ) -> Result<T, TreeError> {
         let parent = self.shared.parent(path)?;
         let dir = parent.as_fd();
-        let (temp, made) = self
-            .shared
-            .temp_names
-            .create(|temp| make(dir, temp))
-            .map_err(TreeError::at(path))?;
+        let (temp, made) = self.shared.temp_names.create(|temp| make(dir, temp)).map_err(TreeError::at(path))?;
         let placed = put_in_place(dir, &temp, split(path).1, existing);
         // Left over after an error, and after a rename over another name of the same inode, which does nothing.
         if placed.is_err() || existing == Existing::Replace {
@@ -275,9 +239,7 @@ fn check(path: &[u8]) -> Result<(), TreeError> {
     if is_valid(path) {
         return Ok(());
     }
-    Err(TreeError::BadPath {
-        path: path.to_vec(),
-    })
+    Err(TreeError::BadPath { path: path.to_vec() })
 }
 
 /// Metadata of a name that was just made: through a descriptor that is shown to be it, a thing of this kind with
@@ -309,20 +271,9 @@ mod tests {
     use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    const META: TargetMeta = TargetMeta {
-        mode: 0o640,
-        uid: u32::MAX,
-        gid: u32::MAX,
-        mtime_ns: 1_000_000_007,
-    };
-    const REFUSE: Placement<'_> = Placement {
-        meta: &META,
-        existing: Existing::Refuse,
-    };
-    const REPLACE: Placement<'_> = Placement {
-        meta: &META,
-        existing: Existing::Replace,
-    };
+    const META: TargetMeta = TargetMeta { mode: 0o640, uid: u32::MAX, gid: u32::MAX, mtime_ns: 1_000_000_007 };
+    const REFUSE: Placement<'_> = Placement { meta: &META, existing: Existing::Refuse };
+    const REPLACE: Placement<'_> = Placement { meta: &META, existing: Existing::Replace };
 
     fn sample() -> (tempfile::TempDir, Target) {
         let temp = tempfile::tempdir().unwrap();
@@ -330,22 +281,15 @@ mod tests {
         (temp, target)
     }
 
-    fn write(
-        target: &Target,
-        path: &[u8],
-        bytes: &[u8],
-        existing: Existing,
-    ) -> Result<(), TreeError> {
+    fn write(target: &Target, path: &[u8], bytes: &[u8], existing: Existing) -> Result<(), TreeError> {
         let file = target.begin_file(path, bytes.len() as u64)?;
         file.write_at(0, bytes)?;
         file.finish(&META, existing).map(|_| ())
     }
 
     fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> = fs::read_dir(dir)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -364,10 +308,7 @@ mod tests {
         let socket = target.special(b"s", Special::Socket, REFUSE).unwrap();
         assert!(!fifo.mode_refused && !fifo.time_refused);
         assert_eq!(fifo, socket);
-        let dir_meta = TargetMeta {
-            mode: 0o750,
-            ..META
-        };
+        let dir_meta = TargetMeta { mode: 0o750, ..META };
         target.set_dir_meta(b"d", &dir_meta).unwrap();
         target.set_dir_meta(b"", &dir_meta).unwrap();
         target.sync().unwrap();
@@ -419,15 +360,7 @@ mod tests {
         let outside = temp.path().join("outside");
         fs::create_dir(&outside).unwrap();
         symlink(&outside, temp.path().join("t/link")).unwrap();
-        for path in [
-            &b"../x"[..],
-            b"/x",
-            b"a/../../x",
-            b"a//x",
-            b"",
-            b"x\0",
-            b"link/x",
-        ] {
+        for path in [&b"../x"[..], b"/x", b"a/../../x", b"a//x", b"", b"x\0", b"link/x"] {
             assert!(write(&target, path, b"x", Existing::Replace).is_err());
             assert!(target.symlink(path, b"x", REPLACE).is_err());
             assert!(target.special(path, Special::Fifo, REPLACE).is_err());
@@ -436,11 +369,7 @@ mod tests {
         }
         assert!(target.make_dir(b"link", Existing::Refuse).is_err());
         assert!(target.set_dir_meta(b"link", &META).is_err());
-        assert!(
-            target
-                .hard_link(b"../outside", b"x", Existing::Refuse)
-                .is_err()
-        );
+        assert!(target.hard_link(b"../outside", b"x", Existing::Refuse).is_err());
         assert!(names(&outside).is_empty());
     }
 
@@ -452,9 +381,7 @@ mod tests {
             target.make_dir(dir, Existing::Refuse).unwrap();
         }
         let path = |number: usize| format!("{}/f{number}", ["a", "b", "c"][number % 3]);
-        let files: Vec<_> = (0..100)
-            .map(|number| target.begin_file(path(number).as_bytes(), 8).unwrap())
-            .collect();
+        let files: Vec<_> = (0..100).map(|number| target.begin_file(path(number).as_bytes(), 8).unwrap()).collect();
         for turn in 0..2 {
             for file in &files {
                 file.write_at(4 * turn, b"four").unwrap();
@@ -566,13 +493,7 @@ mod tests {
                 }
                 let _ = target.make_dir(b"d/e/sub", Existing::Replace);
                 let _ = target.symlink(b"d/e/l", b"x", REPLACE);
-                let _ = target.set_dir_meta(
-                    b"d/e",
-                    &TargetMeta {
-                        mode: 0o700,
-                        ..META
-                    },
-                );
+                let _ = target.set_dir_meta(b"d/e", &TargetMeta { mode: 0o700, ..META });
             }
             is_done.store(true, Ordering::Relaxed);
         });
@@ -586,24 +507,13 @@ mod tests {
     #[expect(clippy::print_stderr, reason = "a skipped test says so")]
     fn owner_and_suid_are_set_as_root() {
         if !rustix::process::geteuid().is_root() {
-            assert!(
-                std::env::var_os("RAIDTAPE_TEST_STRICT").is_none_or(|strict| strict != "1"),
-                "needs root"
-            );
+            assert!(std::env::var_os("RAIDTAPE_TEST_STRICT").is_none_or(|strict| strict != "1"), "needs root");
             eprintln!("skipped: needs root");
             return;
         }
         let (temp, target) = sample();
-        let meta = TargetMeta {
-            mode: 0o6755,
-            uid: 12345,
-            gid: 54321,
-            mtime_ns: 0,
-        };
-        let placement = Placement {
-            meta: &meta,
-            existing: Existing::Refuse,
-        };
+        let meta = TargetMeta { mode: 0o6755, uid: 12345, gid: 54321, mtime_ns: 0 };
+        let placement = Placement { meta: &meta, existing: Existing::Refuse };
         let file = target.begin_file(b"f", 1).unwrap();
         file.write_at(0, b"x").unwrap();
         file.finish(&meta, Existing::Refuse).unwrap();
@@ -624,12 +534,7 @@ mod tests {
     fn who_may_not_give_files_away_gets_them_without_suid() {
         let temp = tempfile::tempdir().unwrap();
         fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let meta = TargetMeta {
-            mode: 0o6755,
-            uid: 12345,
-            gid: 54321,
-            mtime_ns: 0,
-        };
+        let meta = TargetMeta { mode: 0o6755, uid: 12345, gid: 54321, mtime_ns: 0 };
         let outcomes = std::thread::scope(|scope| {
             let restore = || {
                 if rustix::process::geteuid().is_root() {
@@ -637,10 +542,7 @@ mod tests {
                 }
                 let target = Target::open(&temp.path().join("t"), true).unwrap();
                 let file = target.begin_file(b"f", 0).unwrap();
-                let placement = Placement {
-                    meta: &meta,
-                    existing: Existing::Refuse,
-                };
+                let placement = Placement { meta: &meta, existing: Existing::Refuse };
                 [
                     file.finish(&meta, Existing::Refuse).unwrap(),
                     target.symlink(b"l", b"f", placement).unwrap(),

@@ -25,11 +25,7 @@ pub(super) struct TargetDirs {
 
 impl TargetDirs {
     pub(super) fn new(root: OwnedFd, fds_max: usize) -> Self {
-        Self {
-            root: Arc::new(root),
-            kept: Mutex::new(Vec::new()),
-            max: fds_max.clamp(1, KEPT_MAX),
-        }
+        Self { root: Arc::new(root), kept: Mutex::new(Vec::new()), max: fds_max.clamp(1, KEPT_MAX) }
     }
 
     /// The target's root, open for reading.

@@ -68,14 +68,12 @@ impl TargetFile {
 
     /// Writes all of `bytes` at an offset.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), TreeError> {
-        self.write_all(offset, bytes)
-            .map_err(TreeError::at(&self.path))
+        self.write_all(offset, bytes).map_err(TreeError::at(&self.path))
     }
 
     /// Reads back what was written, once; returns how many bytes, 0 at the end of the file.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, TreeError> {
-        self.read_once(offset, bytes)
-            .map_err(TreeError::at(&self.path))
+        self.read_once(offset, bytes).map_err(TreeError::at(&self.path))
     }
 
     /// Sets length and metadata, and gives the file its name in one step: it is there whole or not at all.
@@ -83,11 +81,7 @@ impl TargetFile {
     /// # Errors
     /// `InTheWay` when the name is taken (with [`Existing::Replace`]: by a directory that is not empty); on every
     /// error the unfinished file is removed.
-    pub fn finish(
-        mut self,
-        meta: &TargetMeta,
-        existing: Existing,
-    ) -> Result<MetaOutcome, TreeError> {
+    pub fn finish(mut self, meta: &TargetMeta, existing: Existing) -> Result<MetaOutcome, TreeError> {
         let outcome = self.finish_inner(meta, existing);
         self.is_in_place = outcome.is_ok();
         outcome.map_err(TreeError::at(&self.path))
@@ -106,9 +100,7 @@ impl TargetFile {
     fn read_once(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         self.reach_len()?;
         let fd = self.fd()?;
-        Ok(retry_on_intr(|| {
-            rustix::io::pread(&*fd, &mut *bytes, offset)
-        })?)
+        Ok(retry_on_intr(|| rustix::io::pread(&*fd, &mut *bytes, offset))?)
     }
 
     fn write_all(&self, mut offset: u64, mut bytes: &[u8]) -> io::Result<()> {

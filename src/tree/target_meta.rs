@@ -37,20 +37,12 @@ pub(super) fn set_meta(fd: BorrowedFd<'_>, meta: &TargetMeta) -> Result<MetaOutc
     let owner_refused = owner_stays(meta, rustix::fs::fchown(fd, owner(meta), group(meta)))?;
     let mode_refused = refused(rustix::fs::fchmod(fd, mode(meta, owner_refused)))?;
     let time_refused = refused(rustix::fs::futimens(fd, &times(meta)))?;
-    Ok(MetaOutcome {
-        owner_refused,
-        mode_refused,
-        time_refused,
-    })
+    Ok(MetaOutcome { owner_refused, mode_refused, time_refused })
 }
 
 /// The same for a descriptor that was opened as a path (symlink, fifo, socket, device). The mode of anything but a
 /// symlink is set by way of `/proc`; where that is not mounted it counts as refused.
-pub(super) fn set_meta_of_path(
-    fd: BorrowedFd<'_>,
-    meta: &TargetMeta,
-    is_symlink: bool,
-) -> Result<MetaOutcome> {
+pub(super) fn set_meta_of_path(fd: BorrowedFd<'_>, meta: &TargetMeta, is_symlink: bool) -> Result<MetaOutcome> {
     let at = AtFlags::EMPTY_PATH;
     let chowned = rustix::fs::chownat(fd, c"", owner(meta), group(meta), at);
     let owner_refused = owner_stays(meta, chowned)?;
@@ -67,11 +59,7 @@ pub(super) fn set_meta_of_path(
         Err(Errno::INVAL | Errno::NOENT) => true,
         answer => refused(answer)?,
     };
-    Ok(MetaOutcome {
-        owner_refused,
-        mode_refused,
-        time_refused,
-    })
+    Ok(MetaOutcome { owner_refused, mode_refused, time_refused })
 }
 
 /// Whether an answer means "not here, not by you" rather than that something is broken.
@@ -115,10 +103,7 @@ fn mode(meta: &TargetMeta, owner_refused: bool) -> Mode {
 
 fn times(meta: &TargetMeta) -> Timestamps {
     Timestamps {
-        last_access: Timespec {
-            tv_sec: 0,
-            tv_nsec: UTIME_OMIT,
-        },
+        last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
         last_modification: Timespec {
             tv_sec: meta.mtime_ns.div_euclid(NS_PER_S),
             tv_nsec: meta.mtime_ns.rem_euclid(NS_PER_S),
@@ -133,12 +118,7 @@ mod tests {
 
     #[test]
     fn suid_is_left_out_when_the_owner_is_refused() {
-        let meta = TargetMeta {
-            mode: 0o6755,
-            uid: 1,
-            gid: 1,
-            mtime_ns: -1,
-        };
+        let meta = TargetMeta { mode: 0o6755, uid: 1, gid: 1, mtime_ns: -1 };
         assert_eq!(mode(&meta, true).as_raw_mode(), 0o755);
         assert_eq!(mode(&meta, false).as_raw_mode(), 0o6755);
     }
@@ -147,12 +127,7 @@ mod tests {
     fn a_file_of_nobody_never_becomes_suid_of_whoever_restores_it() {
         let file = tempfile::tempfile().unwrap();
         for (uid, gid) in [(u32::MAX, 0), (0, u32::MAX)] {
-            let meta = TargetMeta {
-                mode: 0o6755,
-                uid,
-                gid,
-                mtime_ns: 0,
-            };
+            let meta = TargetMeta { mode: 0o6755, uid, gid, mtime_ns: 0 };
             assert!(set_meta(file.as_fd(), &meta).unwrap().owner_refused);
             assert_eq!(stat_fd(&file).unwrap().mode, 0o755);
         }
@@ -161,12 +136,7 @@ mod tests {
     #[test]
     fn times_before_1970_are_set_to_the_nanosecond() {
         let file = tempfile::tempfile().unwrap();
-        let meta = TargetMeta {
-            mode: 0o640,
-            uid: u32::MAX,
-            gid: u32::MAX,
-            mtime_ns: -1_500_000_001,
-        };
+        let meta = TargetMeta { mode: 0o640, uid: u32::MAX, gid: u32::MAX, mtime_ns: -1_500_000_001 };
         let outcome = set_meta(file.as_fd(), &meta).unwrap();
         assert!(!outcome.mode_refused && !outcome.time_refused);
         let stat = stat_fd(&file).unwrap();

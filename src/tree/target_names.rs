@@ -27,10 +27,7 @@ pub(super) struct TempNames {
 impl TempNames {
     pub(super) fn new() -> Self {
         let (random, _) = uuid::Uuid::new_v4().as_u64_pair();
-        Self {
-            random,
-            count: AtomicU64::new(0),
-        }
+        Self { random, count: AtomicU64::new(0) }
     }
 
     /// Calls `create` with fresh names until one is not taken; returns the name too.
@@ -49,12 +46,7 @@ impl TempNames {
 
 /// Gives `temp` its final name in the same directory. EEXIST: something is there already, and `existing` does not
 /// allow to replace it (a directory is replaced only if it is empty). The temporary name is left on any error.
-pub(super) fn put_in_place(
-    dir: BorrowedFd<'_>,
-    temp: &str,
-    name: &[u8],
-    existing: Existing,
-) -> Result<()> {
+pub(super) fn put_in_place(dir: BorrowedFd<'_>, temp: &str, name: &[u8], existing: Existing) -> Result<()> {
     match existing {
         Existing::Refuse => rename_to_free(dir, temp, name),
         Existing::Replace => match rustix::fs::renameat(dir, temp, dir, name) {
@@ -129,17 +121,10 @@ mod tests {
         let names = TempNames::new();
         let first = std::cell::Cell::new(true);
         let create = |_: &str| {
-            if first.replace(false) {
-                Err(Errno::EXIST)
-            } else {
-                Ok(())
-            }
+            if first.replace(false) { Err(Errno::EXIST) } else { Ok(()) }
         };
         let (name, ()) = names.create(create).unwrap();
         assert!(name.starts_with(TEMP_PREFIX) && name.ends_with("-1"));
-        assert_eq!(
-            names.create(|_| Err::<(), _>(Errno::EXIST)),
-            Err(Errno::BUSY)
-        );
+        assert_eq!(names.create(|_| Err::<(), _>(Errno::EXIST)), Err(Errno::BUSY));
     }
 }

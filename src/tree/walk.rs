@@ -50,10 +50,7 @@ impl Walker {
         let dir = Dir::open_root(root, fds_max)?;
         let stat = dir
             .with_fd(|fd| stat_fd(fd))
-            .map_err(|source| TreeError::RootUnreadable {
-                path: root.to_path_buf(),
-                source,
-            })?;
+            .map_err(|source| TreeError::RootUnreadable { path: root.to_path_buf(), source })?;
         let mut queue = Queue::default();
         queue.pending.insert(Vec::new(), Task::root(stat));
         let shared = Arc::new(Shared {
@@ -63,14 +60,8 @@ impl Walker {
             lookahead_entries: options.lookahead_entries,
         });
         let lister = || Lister::new(dir.clone(), Arc::clone(&options.select));
-        let threads = (0..options.threads)
-            .map_while(|_| spawn(Arc::clone(&shared), lister()))
-            .collect();
-        Ok(Self {
-            lister: lister(),
-            shared,
-            threads,
-        })
+        let threads = (0..options.threads).map_while(|_| spawn(Arc::clone(&shared), lister())).collect();
+        Ok(Self { lister: lister(), shared, threads })
     }
 
     /// The next directory in pre-order, or `None` after the last. Blocks while a thread is listing it.
@@ -159,10 +150,7 @@ impl Queue {
     fn wanted(&mut self) -> Wanted {
         let pending = self.pending.first_key_value().map(|(key, _)| key);
         let Some(mut first) = self.ready.first_entry() else {
-            return self
-                .pending
-                .pop_first()
-                .map_or(Wanted::End, |(key, task)| Wanted::Pending(key, task));
+            return self.pending.pop_first().map_or(Wanted::End, |(key, task)| Wanted::Pending(key, task));
         };
         if pending.is_some_and(|pending| pending < first.key()) {
             let (key, task) = self.pending.pop_first().expect("its key was just seen");
@@ -209,11 +197,7 @@ impl Shared {
         }
         let (key, task) = queue.pending.pop_first()?;
         queue.ready.insert(key.clone(), None);
-        Some(Begun {
-            shared: self,
-            key,
-            task: Some(task),
-        })
+        Some(Begun { shared: self, key, task: Some(task) })
     }
 
     /// A worker's life.
@@ -274,10 +258,7 @@ impl Drop for Begun<'_> {
 }
 
 fn spawn(shared: Arc<Shared>, lister: Lister) -> Option<JoinHandle<()>> {
-    std::thread::Builder::new()
-        .name("walk".to_owned())
-        .spawn(move || shared.run(lister))
-        .ok()
+    std::thread::Builder::new().name("walk".to_owned()).spawn(move || shared.run(lister)).ok()
 }
 
 fn wait<'a>(condvar: &Condvar, queue: MutexGuard<'a, Queue>) -> MutexGuard<'a, Queue> {
@@ -314,11 +295,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn take_all(threads: usize, lookahead_entries: usize) -> WalkOptions {
-        WalkOptions {
-            threads,
-            lookahead_entries,
-            select: Arc::new(|_, _| Select::Take),
-        }
+        WalkOptions { threads, lookahead_entries, select: Arc::new(|_, _| Select::Take) }
     }
 
     fn walk(root: &Path, options: WalkOptions) -> Vec<Listing> {
@@ -331,10 +308,7 @@ mod tests {
         listings
             .iter()
             .flat_map(|listing| {
-                let names = listing
-                    .entries
-                    .iter()
-                    .map(|entry| join(&listing.path, &entry.name));
+                let names = listing.entries.iter().map(|entry| join(&listing.path, &entry.name));
                 std::iter::once(listing.path.clone()).chain(names)
             })
             .collect()
@@ -360,10 +334,7 @@ mod tests {
         let temp = sample();
         let expected = shape(&walk(temp.path(), take_all(0, 0)));
         assert_eq!(expected.len(), 1 + 5 + 2 * 15 + 75 + 5);
-        assert_eq!(
-            expected[..7],
-            [&b""[..], b"a", b"a!", b"a.b", b"a0", b"z", b"a"].map(<[u8]>::to_vec)
-        );
+        assert_eq!(expected[..7], [&b""[..], b"a", b"a!", b"a.b", b"a0", b"z", b"a"].map(<[u8]>::to_vec));
         for (threads, lookahead) in [(1, 0), (1, 1), (2, 10), (4, 100_000)] {
             for _ in 0..20 {
                 let listings = walk(temp.path(), take_all(threads, lookahead));
@@ -384,13 +355,7 @@ mod tests {
     fn what_is_skipped_is_named_and_not_entered() {
         let temp = sample();
         let options = WalkOptions {
-            select: Arc::new(|path, _| {
-                if path == b"a" || path.ends_with(b"f3") {
-                    Select::Skip
-                } else {
-                    Select::Take
-                }
-            }),
+            select: Arc::new(|path, _| if path == b"a" || path.ends_with(b"f3") { Select::Skip } else { Select::Take }),
             ..take_all(2, 100)
         };
         let listings = walk(temp.path(), options);
@@ -477,10 +442,7 @@ mod tests {
     fn a_root_that_is_missing_or_a_file_is_an_error_and_a_link_is_followed() {
         let temp = sample();
         let open = |name: &str| Walker::open(&temp.path().join(name), take_all(0, 0)).err();
-        assert!(matches!(
-            open("missing"),
-            Some(TreeError::RootMissing { .. })
-        ));
+        assert!(matches!(open("missing"), Some(TreeError::RootMissing { .. })));
         let file = open("a/x/f0");
         assert!(matches!(file, Some(TreeError::RootNotDirectory { .. })));
         std::os::unix::fs::symlink("a", temp.path().join("link")).unwrap();

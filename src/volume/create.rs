@@ -36,10 +36,7 @@ const SKELETON: [&str; 8] = [
 pub(super) fn create(dir: &Path, label: &Label, force: bool) -> Result<(), VolumeError> {
     let encoded = label.encode();
     // Nothing is written that could not be read again.
-    Label::decode(&encoded).map_err(|source| VolumeError::Label {
-        dir: dir.to_owned(),
-        source,
-    })?;
+    Label::decode(&encoded).map_err(|source| VolumeError::Label { dir: dir.to_owned(), source })?;
     let is_new = make_root(dir)?;
     let root = open_root(dir)?;
     if let Some(found) = read_label(&root, dir)? {
@@ -49,14 +46,9 @@ pub(super) fn create(dir: &Path, label: &Label, force: bool) -> Result<(), Volum
         check_empty(dir, &root)?;
     }
     fill(dir, &root).map_err(store_failed(dir))?;
-    IndexDb::replace(dir, &[]).map_err(|source| VolumeError::Index {
-        dir: dir.to_owned(),
-        source,
-    })?;
+    IndexDb::replace(dir, &[]).map_err(|source| VolumeError::Index { dir: dir.to_owned(), source })?;
     // Syncs the root, and with it every name above.
-    LocalStore::at(root)
-        .put_new(layout::LABEL, &encoded)
-        .map_err(store_failed(dir))
+    LocalStore::at(root).put_new(layout::LABEL, &encoded).map_err(store_failed(dir))
 }
 
 /// Creates the directory; false when it is there. Its parent must exist.
@@ -79,17 +71,9 @@ fn make_root(dir: &Path) -> Result<bool, VolumeError> {
 fn taken(dir: &Path, wanted: &Label, found: &Label) -> VolumeError {
     let dir = dir.to_owned();
     if found.repository != wanted.repository {
-        return VolumeError::ForeignRepository {
-            dir,
-            theirs: found.repository,
-            ours: wanted.repository,
-        };
+        return VolumeError::ForeignRepository { dir, theirs: found.repository, ours: wanted.repository };
     }
-    VolumeError::AlreadyAVolume {
-        dir,
-        name: found.name.clone(),
-        uuid: found.volume,
-    }
+    VolumeError::AlreadyAVolume { dir, name: found.name.clone(), uuid: found.volume }
 }
 
 /// Whether a directory that existed before may become a volume without being forced to.
@@ -97,30 +81,22 @@ fn check_empty(dir: &Path, root: &Arc<Root>) -> Result<(), VolumeError> {
     let failed = |source| store_failed(dir)(StoreError::from_io(".", "list", source));
     let names = std::fs::read_dir(dir)
         .and_then(|entries| {
-            entries
-                .map(|entry| entry.map(|entry| entry.file_name()))
-                .collect::<Result<Vec<OsString>, _>>()
+            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<OsString>, _>>()
         })
         .map_err(failed)?;
     let is_one_of = |known: &[&str], name: &OsString| known.iter().any(|known| name == known);
     if names.is_empty() {
         if is_on_parents_file_system(dir).map_err(failed)? {
-            return Err(VolumeError::EmptyMountPoint {
-                dir: dir.to_owned(),
-            });
+            return Err(VolumeError::EmptyMountPoint { dir: dir.to_owned() });
         }
         return Ok(());
     }
-    let left = names
-        .iter()
-        .filter(|name| !is_one_of(&[LOST_AND_FOUND], name));
+    let left = names.iter().filter(|name| !is_one_of(&[LOST_AND_FOUND], name));
     let is_unfinished = left.clone().all(|name| is_one_of(&SKELETON, name));
     if is_unfinished && !holds_objects(root).map_err(store_failed(dir))? {
         return Ok(());
     }
-    Err(VolumeError::NotEmpty {
-        dir: dir.to_owned(),
-    })
+    Err(VolumeError::NotEmpty { dir: dir.to_owned() })
 }
 
 /// Whether anything lies where blocks, sidecars and manifests do: then this was a volume, and has lost its label.
@@ -143,8 +119,7 @@ fn is_on_parents_file_system(dir: &Path) -> std::io::Result<bool> {
 
 /// Everything but index and label.
 fn fill(dir: &Path, root: &Arc<Root>) -> Result<(), StoreError> {
-    let on_parent = is_on_parents_file_system(dir)
-        .map_err(|source| StoreError::from_io(".", "stat", source))?;
+    let on_parent = is_on_parents_file_system(dir).map_err(|source| StoreError::from_io(".", "stat", source))?;
     if on_parent {
         durable::sync_parent(dir)?;
     }

@@ -32,12 +32,7 @@ pub(super) fn set_mode(file: &File, key: &str, mode: Mode) -> Result<(), StoreEr
 }
 
 /// Renames the sealed file `from` to `key` and makes that durable.
-pub(super) fn place(
-    root: &Root,
-    from: &str,
-    key: &str,
-    existing: Existing,
-) -> Result<(), StoreError> {
+pub(super) fn place(root: &Root, from: &str, key: &str, existing: Existing) -> Result<(), StoreError> {
     let (to_dir, to_name) = split(key);
     make_durable_dirs(root, to_dir)?;
     let (from_dir, from_name) = split(from);
@@ -63,10 +58,7 @@ pub(super) fn make_durable_dirs(root: &Root, dir_key: &str) -> Result<(), StoreE
     if dir_key.is_empty() {
         return Ok(());
     }
-    let mut durable = root
-        .durable_dirs
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    let mut durable = root.durable_dirs.lock().unwrap_or_else(PoisonError::into_inner);
     let ends = dir_key.match_indices('/').map(|(at, _)| at);
     for end in ends.chain([dir_key.len()]) {
         let dir = &dir_key[..end];

@@ -141,25 +141,13 @@ impl Volume {
     /// no label, nothing is created.
     pub fn open(dir: &Path) -> Result<Self, VolumeError> {
         let root = open_root(dir)?;
-        let label = read_label(&root, dir)?.ok_or_else(|| VolumeError::NoLabel {
-            dir: dir.to_owned(),
-        })?;
-        Ok(Self {
-            label,
-            root: dir.to_owned(),
-            store: Arc::new(LocalStore::at(Arc::clone(&root))),
-            held: Some(root),
-        })
+        let label = read_label(&root, dir)?.ok_or_else(|| VolumeError::NoLabel { dir: dir.to_owned() })?;
+        Ok(Self { label, root: dir.to_owned(), store: Arc::new(LocalStore::at(Arc::clone(&root))), held: Some(root) })
     }
 
     /// A volume over any store, for test doubles and decorators; `root` is where its lock and its index lie.
     pub fn with_store(label: Label, root: PathBuf, store: Arc<dyn Store>) -> Self {
-        Self {
-            label,
-            root,
-            store,
-            held: None,
-        }
+        Self { label, root, store, held: None }
     }
 
     /// Where its objects are.
@@ -170,15 +158,12 @@ impl Volume {
     /// Takes the lock that every writer of the volume must hold; `Locked` at once when somebody has it.
     pub fn lock(&self) -> Result<VolumeLock, VolumeError> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = self.held()?.at(layout::LOCK, "open", |dir, name| {
-            fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)
-        });
+        let opened =
+            self.held()?.at(layout::LOCK, "open", |dir, name| fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR));
         let file = File::from(opened.map_err(store_failed(&self.root))?);
         match file.try_lock() {
             Ok(()) => Ok(VolumeLock { _file: file }),
-            Err(TryLockError::WouldBlock) => Err(VolumeError::Locked {
-                dir: self.root.clone(),
-            }),
+            Err(TryLockError::WouldBlock) => Err(VolumeError::Locked { dir: self.root.clone() }),
             Err(TryLockError::Error(source)) => {
                 let error = StoreError::from_io(layout::LOCK, "lock", source);
                 Err(store_failed(&self.root)(error))
@@ -191,24 +176,15 @@ impl Volume {
         let Ok(root) = self.held() else {
             return false;
         };
-        let read_only = root
-            .statvfs()
-            .is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY));
-        let allowed = fs::accessat(
-            root.fd(),
-            ".",
-            Access::WRITE_OK | Access::EXEC_OK,
-            AtFlags::EACCESS,
-        );
+        let read_only = root.statvfs().is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::RDONLY));
+        let allowed = fs::accessat(root.fd(), ".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS);
         !read_only && allowed.is_ok()
     }
 
     /// Free bytes above what `reserve` keeps; 0 when there are none.
     pub fn space_for_data(&self, reserve: Reserve) -> Result<u64, VolumeError> {
         let space = self.store.space().map_err(store_failed(&self.root))?;
-        Ok(space
-            .free_bytes
-            .saturating_sub(reserve.bytes_of(space.total_bytes)))
+        Ok(space.free_bytes.saturating_sub(reserve.bytes_of(space.total_bytes)))
     }
 
     fn held(&self) -> Result<Arc<Root>, VolumeError> {
@@ -235,28 +211,20 @@ pub(super) fn open_root(dir: &Path) -> Result<Arc<Root>, VolumeError> {
 
 /// The label in an open directory, or `None` when there is no such file.
 pub(super) fn read_label(root: &Arc<Root>, dir: &Path) -> Result<Option<Label>, VolumeError> {
-    let damaged = |source| VolumeError::Label {
-        dir: dir.to_owned(),
-        source,
-    };
+    let damaged = |source| VolumeError::Label { dir: dir.to_owned(), source };
     let store = LocalStore::at(Arc::clone(root));
     match store.read_all(layout::LABEL, LABEL_LEN_MAX) {
         Ok(bytes) => Label::decode(&bytes).map(Some).map_err(damaged),
         Err(StoreError::NotFound { .. }) => Ok(None),
         Err(StoreError::TooLong { .. }) => Err(damaged(LabelError::Damaged { what: "too long" })),
-        Err(StoreError::NotAnObject { .. }) => Err(damaged(LabelError::Damaged {
-            what: "not a regular file",
-        })),
+        Err(StoreError::NotAnObject { .. }) => Err(damaged(LabelError::Damaged { what: "not a regular file" })),
         Err(error) => Err(store_failed(dir)(error)),
     }
 }
 
 pub(super) fn store_failed(dir: &Path) -> impl Fn(StoreError) -> VolumeError {
     let dir = dir.to_owned();
-    move |source| VolumeError::Store {
-        dir: dir.clone(),
-        source,
-    }
+    move |source| VolumeError::Store { dir: dir.clone(), source }
 }
 
 #[cfg(test)]
@@ -274,12 +242,7 @@ mod tests {
             name: name.to_owned(),
             created: jiff::Timestamp::UNIX_EPOCH,
             hash: HashAlgo::Blake3,
-            chunker: ChunkerParams {
-                min: 128 << 10,
-                avg: 512 << 10,
-                max: 4 << 20,
-                normalization: 2,
-            },
+            chunker: ChunkerParams { min: 128 << 10, avg: 512 << 10, max: 4 << 20, normalization: 2 },
             block_size: 128 << 20,
             reserve: Reserve::Percent(10.0),
             features: crate::format::label::Features::default(),
@@ -288,9 +251,7 @@ mod tests {
 
     fn names(dir: &Path) -> Vec<String> {
         let entries = std::fs::read_dir(dir).unwrap();
-        let mut names: Vec<_> = entries
-            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -304,29 +265,14 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let (dir, label) = (parent.path().join("vol"), label("vol"));
         Volume::create(&dir, &label, false).unwrap();
-        let expected = [
-            "chunks",
-            "index.db",
-            "lock",
-            "meta",
-            "raidtape-volume.json",
-            "reserve",
-            "runs",
-            "tmp",
-        ];
+        let expected = ["chunks", "index.db", "lock", "meta", "raidtape-volume.json", "reserve", "runs", "tmp"];
         assert_eq!(names(&dir), expected);
         for made in ["", "chunks", "meta", "runs", "tmp"] {
-            let mode = std::fs::metadata(dir.join(made))
-                .unwrap()
-                .permissions()
-                .mode();
+            let mode = std::fs::metadata(dir.join(made)).unwrap().permissions().mode();
             assert_eq!(mode & 0o7777, 0o700, "{made}");
         }
         for made in ["index.db", "lock", "raidtape-volume.json", "reserve"] {
-            let mode = std::fs::metadata(dir.join(made))
-                .unwrap()
-                .permissions()
-                .mode();
+            let mode = std::fs::metadata(dir.join(made)).unwrap().permissions().mode();
             assert_eq!(mode & 0o7777, 0o600, "{made}");
         }
         let volume = Volume::open(&dir).unwrap();
@@ -350,11 +296,7 @@ mod tests {
         assert!(matches!(opened, VolumeError::NotADirectory { .. }));
         let below = refused(Volume::create(&missing.join("vol"), &label("x"), true));
         assert!(matches!(below, VolumeError::NotADirectory { .. }));
-        let below = refused(Volume::create(
-            &dir.path().join("no/vol"),
-            &label("x"),
-            true,
-        ));
+        let below = refused(Volume::create(&dir.path().join("no/vol"), &label("x"), true));
         assert!(matches!(below, VolumeError::NotMounted { .. }));
     }
 
@@ -400,17 +342,11 @@ mod tests {
         let made = refused(Volume::create(dir.path(), &foreign, true));
         assert!(matches!(made, VolumeError::ForeignRepository { .. }));
         std::fs::write(dir.path().join(layout::LABEL), b"{}").unwrap();
-        for made in [
-            Volume::create(dir.path(), &foreign, true),
-            Volume::open(dir.path()),
-        ] {
+        for made in [Volume::create(dir.path(), &foreign, true), Volume::open(dir.path())] {
             let made = refused(made);
             assert!(matches!(made, VolumeError::Label { .. }), "{made}");
         }
-        assert_eq!(
-            std::fs::read(dir.path().join(layout::LABEL)).unwrap(),
-            b"{}"
-        );
+        assert_eq!(std::fs::read(dir.path().join(layout::LABEL)).unwrap(), b"{}");
     }
 
     #[test]
@@ -468,16 +404,9 @@ mod tests {
         assert!(!volume.is_writable());
         assert_eq!(IndexDb::load(disk.path()).unwrap(), []);
         let updated = IndexDb::update(disk.path(), &[], &[], &[]);
-        assert!(
-            matches!(updated, Err(IndexProblem::ReadOnly)),
-            "{updated:?}"
-        );
+        assert!(matches!(updated, Err(IndexProblem::ReadOnly)), "{updated:?}");
         let locked = volume.lock();
-        let Err(VolumeError::Store {
-            source: StoreError::ReadOnly { .. },
-            ..
-        }) = locked
-        else {
+        let Err(VolumeError::Store { source: StoreError::ReadOnly { .. }, .. }) = locked else {
             panic!("{locked:?}");
         };
         let replaced = IndexDb::replace(disk.path(), &[]);
@@ -492,10 +421,7 @@ mod tests {
         Volume::create(disk.path(), &label("x"), false).unwrap();
         disk.fill(0);
         let replaced = IndexDb::replace(disk.path(), &[]);
-        assert!(
-            matches!(replaced, Err(IndexProblem::NoSpace)),
-            "{replaced:?}"
-        );
+        assert!(matches!(replaced, Err(IndexProblem::NoSpace)), "{replaced:?}");
         assert_eq!(IndexDb::load(disk.path()).unwrap(), []);
     }
 }

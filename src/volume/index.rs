@@ -12,8 +12,8 @@ use rustix::fs::Mode;
 
 use super::durable;
 use super::index_file::{
-    APPLICATION_ID, BLOCKS_SQL, META_SQL, Rows, SCHEMA_VERSION, checked_rows, connect, damaged,
-    digest_of, open, problem,
+    APPLICATION_ID, BLOCKS_SQL, META_SQL, Rows, SCHEMA_VERSION, checked_rows, connect, damaged, digest_of, open,
+    problem,
 };
 use super::root::Root;
 use super::store::{Existing, StoreError};
@@ -77,11 +77,7 @@ impl IndexDb {
     pub fn load(root: &Path) -> Result<Vec<IndexedBlock>, IndexProblem> {
         let connection = open(root, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let rows = checked_rows(&connection)?;
-        let block = |(id, (size, verified_ns))| IndexedBlock {
-            id,
-            size,
-            verified_ns,
-        };
+        let block = |(id, (size, verified_ns))| IndexedBlock { id, size, verified_ns };
         Ok(rows.into_iter().map(block).collect())
     }
 
@@ -97,12 +93,8 @@ impl IndexDb {
         let mut connection = open(root, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         // EXTRA is FULL and also syncs the directory after the journal is gone: else a power cut could bring the
         // journal back and undo the change.
-        connection
-            .execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA;")
-            .map_err(problem)?;
-        let change = connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(problem)?;
+        connection.execute_batch("PRAGMA journal_mode = DELETE; PRAGMA synchronous = EXTRA;").map_err(problem)?;
+        let change = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(problem)?;
         let mut rows = checked_rows(&change)?;
         for id in removed {
             if rows.remove(id).is_some() {
@@ -117,14 +109,7 @@ impl IndexDb {
             if let Some((size, verified)) = rows.get_mut(id) {
                 *verified = Some(*verified_ns);
                 let (id, size) = (*id, *size);
-                put_row(
-                    &change,
-                    &IndexedBlock {
-                        id,
-                        size,
-                        verified_ns: *verified,
-                    },
-                )?;
+                put_row(&change, &IndexedBlock { id, size, verified_ns: *verified })?;
             }
         }
         put_digest(&change, &rows)?;
@@ -133,21 +118,16 @@ impl IndexDb {
 
     /// Writes an index that holds exactly these blocks, durable on return, in place of whatever is there.
     pub fn replace(root: &Path, blocks: &[IndexedBlock]) -> Result<(), IndexProblem> {
-        let held = Root::open(root).map_err(|errno| {
-            IndexProblem::Store(StoreError::from_io(layout::INDEX, "open", errno.into()))
-        })?;
+        let held = Root::open(root)
+            .map_err(|errno| IndexProblem::Store(StoreError::from_io(layout::INDEX, "open", errno.into())))?;
         // Nothing is made in a directory that is no volume: the path may be an empty mount point by now. While a
         // volume is created, `tmp/` is there before the label.
-        if held
-            .stat(layout::LABEL)
-            .map_err(IndexProblem::Store)?
-            .is_some()
-        {
+        if held.stat(layout::LABEL).map_err(IndexProblem::Store)?.is_some() {
             held.make_dir(layout::TMP).map_err(IndexProblem::Store)?;
         }
         let part = layout::tmp_key(&format!("{}.index", uuid::Uuid::new_v4()));
-        let placed = build(&root.join(&part), blocks)
-            .and_then(|()| put_in_place(&held, &part).map_err(IndexProblem::Store));
+        let placed =
+            build(&root.join(&part), blocks).and_then(|()| put_in_place(&held, &part).map_err(IndexProblem::Store));
         if placed.is_err() {
             // Whatever stays is swept at the next start.
             let _ = held.unlink(&part);
@@ -158,20 +138,15 @@ impl IndexDb {
 
 fn put_row(change: &Transaction<'_>, block: &IndexedBlock) -> Result<(), IndexProblem> {
     let mut put = change
-        .prepare_cached(
-            "INSERT OR REPLACE INTO blocks(name, size, verified_ns) VALUES (?1, ?2, ?3)",
-        )
+        .prepare_cached("INSERT OR REPLACE INTO blocks(name, size, verified_ns) VALUES (?1, ?2, ?3)")
         .map_err(problem)?;
     let size = i64::try_from(block.size).map_err(|_| damaged("a block longer than any file"))?;
-    put.execute(params![&block.id.0[..], size, block.verified_ns])
-        .map_err(problem)?;
+    put.execute(params![&block.id.0[..], size, block.verified_ns]).map_err(problem)?;
     Ok(())
 }
 
 fn delete_row(change: &Transaction<'_>, id: &BlockId) -> Result<(), IndexProblem> {
-    let mut delete = change
-        .prepare_cached("DELETE FROM blocks WHERE name = ?1")
-        .map_err(problem)?;
+    let mut delete = change.prepare_cached("DELETE FROM blocks WHERE name = ?1").map_err(problem)?;
     delete.execute(params![&id.0[..]]).map_err(problem)?;
     Ok(())
 }
@@ -179,10 +154,7 @@ fn delete_row(change: &Transaction<'_>, id: &BlockId) -> Result<(), IndexProblem
 fn put_digest(change: &Transaction<'_>, rows: &Rows) -> Result<(), IndexProblem> {
     let digest = digest_of(rows);
     change
-        .execute(
-            "INSERT OR REPLACE INTO meta(key, value) VALUES ('digest', ?1)",
-            params![&digest[..]],
-        )
+        .execute("INSERT OR REPLACE INTO meta(key, value) VALUES ('digest', ?1)", params![&digest[..]])
         .map_err(problem)?;
     Ok(())
 }
@@ -191,9 +163,7 @@ fn put_digest(change: &Transaction<'_>, rows: &Rows) -> Result<(), IndexProblem>
 fn build(path: &Path, blocks: &[IndexedBlock]) -> Result<(), IndexProblem> {
     let access = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
     let mut connection = connect(path.to_owned(), access)?;
-    connection
-        .execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")
-        .map_err(problem)?;
+    connection.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;").map_err(problem)?;
     let change = connection.transaction().map_err(problem)?;
     change
         .execute_batch(&format!(
@@ -215,10 +185,7 @@ fn build(path: &Path, blocks: &[IndexedBlock]) -> Result<(), IndexProblem> {
 /// such are gone, durably, before.
 fn put_in_place(root: &Root, part: &str) -> Result<(), StoreError> {
     let file = root.open_to_seal(part)?;
-    let len = file
-        .metadata()
-        .map_err(|source| StoreError::from_io(part, "stat", source))?
-        .len();
+    let len = file.metadata().map_err(|source| StoreError::from_io(part, "stat", source))?.len();
     durable::set_mode(&file, part, Mode::RUSR | Mode::WUSR)?;
     durable::seal(&file, part, len)?;
     let mut is_changed = false;
@@ -245,11 +212,7 @@ mod tests {
     use tempfile::TempDir;
 
     fn block(byte: u8) -> IndexedBlock {
-        IndexedBlock {
-            id: BlockId([byte; 32]),
-            size: u64::from(byte) * 1000,
-            verified_ns: None,
-        }
+        IndexedBlock { id: BlockId([byte; 32]), size: u64::from(byte) * 1000, verified_ns: None }
     }
 
     fn bare() -> TempDir {
@@ -275,10 +238,7 @@ mod tests {
         assert_eq!(IndexDb::load(dir.path()).unwrap(), [block(1), block(3)]);
         let marks = [(block(2).id, 77), (block(9).id, 78)];
         IndexDb::update(dir.path(), &[block(2)], &[block(3).id, block(8).id], &marks).unwrap();
-        let two = IndexedBlock {
-            verified_ns: Some(77),
-            ..block(2)
-        };
+        let two = IndexedBlock { verified_ns: Some(77), ..block(2) };
         assert_eq!(IndexDb::load(dir.path()).unwrap(), [block(1), two]);
         let left: Vec<_> = std::fs::read_dir(dir.path().join("tmp")).unwrap().collect();
         assert!(left.is_empty());
@@ -302,29 +262,17 @@ mod tests {
         for garbage in [&b"x"[..], &[0xa5; 5000], b"SQLite format 3\0"] {
             std::fs::write(&path, garbage).unwrap();
             let loaded = IndexDb::load(dir.path());
-            assert!(
-                matches!(loaded, Err(IndexProblem::Damaged { .. })),
-                "{loaded:?}"
-            );
+            assert!(matches!(loaded, Err(IndexProblem::Damaged { .. })), "{loaded:?}");
             let updated = IndexDb::update(dir.path(), &[block(1)], &[], &[]);
-            assert!(
-                matches!(updated, Err(IndexProblem::Damaged { .. })),
-                "{updated:?}"
-            );
+            assert!(matches!(updated, Err(IndexProblem::Damaged { .. })), "{updated:?}");
             IndexDb::replace(dir.path(), &[block(1)]).unwrap();
             assert_eq!(IndexDb::load(dir.path()).unwrap(), [block(1)]);
         }
         std::fs::write(&path, b"").unwrap();
-        assert!(matches!(
-            IndexDb::load(dir.path()),
-            Err(IndexProblem::Damaged { .. })
-        ));
+        assert!(matches!(IndexDb::load(dir.path()), Err(IndexProblem::Damaged { .. })));
         std::fs::remove_file(&path).unwrap();
         std::os::unix::fs::symlink("/etc/passwd", &path).unwrap();
-        assert!(matches!(
-            IndexDb::load(dir.path()),
-            Err(IndexProblem::Damaged { .. })
-        ));
+        assert!(matches!(IndexDb::load(dir.path()), Err(IndexProblem::Damaged { .. })));
     }
 
     #[test]
@@ -336,10 +284,7 @@ mod tests {
         ] {
             let dir = with(&[block(1), block(2)]);
             shell(&dir, sql);
-            assert!(matches!(
-                IndexDb::load(dir.path()),
-                Err(IndexProblem::DigestWrong)
-            ));
+            assert!(matches!(IndexDb::load(dir.path()), Err(IndexProblem::DigestWrong)));
             let updated = IndexDb::update(dir.path(), &[block(3)], &[], &[]);
             assert!(matches!(updated, Err(IndexProblem::DigestWrong)));
         }
@@ -363,10 +308,7 @@ mod tests {
         }
         let dir = with(&[]);
         shell(&dir, "PRAGMA user_version = 2");
-        assert!(matches!(
-            IndexDb::load(dir.path()),
-            Err(IndexProblem::Newer { version: 2 })
-        ));
+        assert!(matches!(IndexDb::load(dir.path()), Err(IndexProblem::Newer { version: 2 })));
     }
 
     #[test]
@@ -390,16 +332,9 @@ mod tests {
     #[test]
     fn a_change_that_was_cut_off_is_named_and_undone_by_the_next() {
         let dir = with(&[block(1)]);
-        let (db, journal) = (
-            dir.path().join(layout::INDEX),
-            dir.path().join(layout::INDEX_JOURNAL),
-        );
+        let (db, journal) = (dir.path().join(layout::INDEX), dir.path().join(layout::INDEX_JOURNAL));
         let mut connection = Connection::open(&db).unwrap();
-        connection
-            .execute_batch(
-                "PRAGMA cache_size = 1; PRAGMA cache_spill = 1; PRAGMA synchronous = OFF",
-            )
-            .unwrap();
+        connection.execute_batch("PRAGMA cache_size = 1; PRAGMA cache_spill = 1; PRAGMA synchronous = OFF").unwrap();
         let change = connection.transaction().unwrap();
         // Enough to spill from the cache into the file before the end.
         for number in 0..20_000_u32 {
@@ -407,19 +342,13 @@ mod tests {
             block.id.0[..4].copy_from_slice(&number.to_le_bytes());
             put_row(&change, &block).unwrap();
         }
-        let (torn, left) = (
-            std::fs::read(&db).unwrap(),
-            std::fs::read(&journal).unwrap(),
-        );
+        let (torn, left) = (std::fs::read(&db).unwrap(), std::fs::read(&journal).unwrap());
         drop(change);
         drop(connection);
         std::fs::write(&db, torn).unwrap();
         std::fs::write(&journal, left).unwrap();
         let loaded = IndexDb::load(dir.path());
-        assert!(
-            matches!(loaded, Err(IndexProblem::Interrupted)),
-            "{loaded:?}"
-        );
+        assert!(matches!(loaded, Err(IndexProblem::Interrupted)), "{loaded:?}");
         IndexDb::update(dir.path(), &[], &[], &[]).unwrap();
         assert_eq!(IndexDb::load(dir.path()).unwrap(), [block(1)]);
     }

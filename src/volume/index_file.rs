@@ -23,8 +23,7 @@ pub(super) const INDEX_BLOCKS_MAX: usize = 1 << 22;
 /// How long another process may hold the file before it counts as busy.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-pub(super) const META_SQL: &str =
-    "CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT";
+pub(super) const META_SQL: &str = "CREATE TABLE meta(key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT";
 pub(super) const BLOCKS_SQL: &str = "CREATE TABLE blocks(name BLOB PRIMARY KEY CHECK(length(name) = 32), \
      size INTEGER NOT NULL CHECK(size >= 0), verified_ns INTEGER) STRICT, WITHOUT ROWID";
 
@@ -53,9 +52,7 @@ pub(super) fn connect(path: PathBuf, access: OpenFlags) -> Result<Connection, In
     let connection = Connection::open_with_flags(path, flags).map_err(problem)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(problem)?;
     connection
-        .execute_batch(
-            "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;",
-        )
+        .execute_batch("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA mmap_size = 0;")
         .map_err(problem)?;
     Ok(connection)
 }
@@ -72,11 +69,8 @@ pub(super) fn checked_rows(connection: &Connection) -> Result<Rows, IndexProblem
     }
     check_schema(connection)?;
     let rows = read_rows(connection)?;
-    let stored: Vec<u8> = connection
-        .query_row("SELECT value FROM meta WHERE key = 'digest'", [], |row| {
-            row.get(0)
-        })
-        .map_err(problem)?;
+    let stored: Vec<u8> =
+        connection.query_row("SELECT value FROM meta WHERE key = 'digest'", [], |row| row.get(0)).map_err(problem)?;
     if stored != digest_of(&rows) {
         return Err(IndexProblem::DigestWrong);
     }
@@ -84,9 +78,7 @@ pub(super) fn checked_rows(connection: &Connection) -> Result<Rows, IndexProblem
 }
 
 fn pragma(connection: &Connection, name: &str) -> Result<i64, IndexProblem> {
-    connection
-        .pragma_query_value(None, name, |row| row.get(0))
-        .map_err(problem)
+    connection.pragma_query_value(None, name, |row| row.get(0)).map_err(problem)
 }
 
 /// A view or a trigger in the place of a table could do anything, so the schema must be ours to the letter.
@@ -105,15 +97,12 @@ fn check_schema(connection: &Connection) -> Result<(), IndexProblem> {
 }
 
 fn read_rows(connection: &Connection) -> Result<Rows, IndexProblem> {
-    let mut query = connection
-        .prepare("SELECT name, size, verified_ns FROM blocks ORDER BY name")
-        .map_err(problem)?;
+    let mut query = connection.prepare("SELECT name, size, verified_ns FROM blocks ORDER BY name").map_err(problem)?;
     let found = query
         .query_map([], |row| {
             let name: [u8; 32] = row.get(0)?;
             let size: i64 = row.get(1)?;
-            let size = u64::try_from(size)
-                .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(1, size))?;
+            let size = u64::try_from(size).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(1, size))?;
             Ok((BlockId(name), (size, row.get(2)?)))
         })
         .map_err(problem)?;
@@ -141,16 +130,12 @@ pub(super) fn digest_of(rows: &Rows) -> [u8; 32] {
 }
 
 pub(super) fn damaged(what: &str) -> IndexProblem {
-    IndexProblem::Damaged {
-        what: what.to_owned(),
-    }
+    IndexProblem::Damaged { what: what.to_owned() }
 }
 
 /// What a SQLite error means here.
 pub(super) fn problem(error: rusqlite::Error) -> IndexProblem {
-    use rusqlite::ffi::{
-        SQLITE_READONLY_CANTINIT, SQLITE_READONLY_RECOVERY, SQLITE_READONLY_ROLLBACK,
-    };
+    use rusqlite::ffi::{SQLITE_READONLY_CANTINIT, SQLITE_READONLY_RECOVERY, SQLITE_READONLY_ROLLBACK};
     if let rusqlite::Error::SqliteFailure(code, _) = &error {
         match (code.code, code.extended_code) {
             (_, SQLITE_READONLY_ROLLBACK) => return IndexProblem::Interrupted,
@@ -167,15 +152,11 @@ pub(super) fn problem(error: rusqlite::Error) -> IndexProblem {
                 | ErrorCode::ConstraintViolation,
                 _,
             ) => {
-                return IndexProblem::Damaged {
-                    what: error.to_string(),
-                };
+                return IndexProblem::Damaged { what: error.to_string() };
             }
             _ => return IndexProblem::Sql(error),
         }
     }
     // A row of the wrong type or range, or a meta row that is not there.
-    IndexProblem::Damaged {
-        what: error.to_string(),
-    }
+    IndexProblem::Damaged { what: error.to_string() }
 }

@@ -28,8 +28,8 @@ pub struct LocalStore {
 impl LocalStore {
     /// The store in this directory, which stays the same one whatever is mounted there later. Writes nothing.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let root = Root::open(dir)
-            .map_err(|errno| StoreError::from_io(&dir.to_string_lossy(), "open", errno.into()))?;
+        let root =
+            Root::open(dir).map_err(|errno| StoreError::from_io(&dir.to_string_lossy(), "open", errno.into()))?;
         Ok(Self::at(Arc::new(root)))
     }
 
@@ -51,9 +51,7 @@ impl LocalStore {
         if on_demand && self.root.stat(layout::LABEL)?.is_some() {
             return Ok(());
         }
-        Err(StoreError::NotFound {
-            key: prefix.to_owned(),
-        })
+        Err(StoreError::NotFound { key: prefix.to_owned() })
     }
 }
 
@@ -73,12 +71,8 @@ impl Store for LocalStore {
             return Ok(None);
         };
         match u64::try_from(found.st_size) {
-            Ok(len) if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile => {
-                Ok(Some(len))
-            }
-            _ => Err(StoreError::NotAnObject {
-                key: key.to_owned(),
-            }),
+            Ok(len) if FileType::from_raw_mode(found.st_mode) == FileType::RegularFile => Ok(Some(len)),
+            _ => Err(StoreError::NotAnObject { key: key.to_owned() }),
         }
     }
 
@@ -93,9 +87,7 @@ impl Store for LocalStore {
         // Through the descriptor: the path may lead elsewhere by now.
         let top = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
         let walk = WalkDir::new(&top).min_depth(1).sort_by_file_name();
-        let entries = walk
-            .into_iter()
-            .filter_entry(|entry| entry.depth() > 1 || entry.file_name() != "lost+found");
+        let entries = walk.into_iter().filter_entry(|entry| entry.depth() > 1 || entry.file_name() != "lost+found");
         for entry in entries {
             let entry = entry.map_err(|error| unlistable(prefix, error))?;
             if !entry.file_type().is_file() {
@@ -171,18 +163,12 @@ impl Store for LocalStore {
 }
 
 fn is_gone(error: &walkdir::Error) -> bool {
-    error
-        .io_error()
-        .is_some_and(|source| source.kind() == std::io::ErrorKind::NotFound)
+    error.io_error().is_some_and(|source| source.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// Always `Io`: a directory that cannot be listed must not look like an object that is not there.
 fn unlistable(prefix: &str, error: walkdir::Error) -> StoreError {
-    StoreError::Io {
-        key: prefix.to_owned(),
-        op: "list",
-        source: error.into(),
-    }
+    StoreError::Io { key: prefix.to_owned(), op: "list", source: error.into() }
 }
 
 #[cfg(test)]
@@ -210,9 +196,7 @@ mod tests {
 
     fn keys(store: &dyn Store, prefix: &str) -> Vec<(String, u64)> {
         let mut found = Vec::new();
-        store
-            .list(prefix, &mut |key, len| found.push((key.to_owned(), len)))
-            .unwrap();
+        store.list(prefix, &mut |key, len| found.push((key.to_owned(), len))).unwrap();
         found
     }
 
@@ -360,10 +344,7 @@ mod tests {
         assert!(matches!(opened("meta/x"), StoreError::Io { .. }));
         assert!(matches!(opened("index.db"), StoreError::NotAnObject { .. }));
         assert!(matches!(opened("reserve"), StoreError::NotAnObject { .. }));
-        assert!(matches!(
-            store.head("reserve"),
-            Err(StoreError::NotAnObject { .. })
-        ));
+        assert!(matches!(store.head("reserve"), Err(StoreError::NotAnObject { .. })));
         assert!(store.put("meta/y", b"").is_err());
         assert!(store.list("meta", &mut |_, _| {}).is_err());
         assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
@@ -428,19 +409,13 @@ mod tests {
             return;
         };
         let store = LocalStore::open(disk.path()).unwrap();
-        assert!(matches!(
-            store.begin(5 << 20),
-            Err(StoreError::NoSpace { .. })
-        ));
+        assert!(matches!(store.begin(5 << 20), Err(StoreError::NoSpace { .. })));
         assert!(keys(&store, "").is_empty());
         let space = store.space().unwrap();
         assert_eq!(space.total_bytes, 4 << 20);
         let sink = store.begin(3 << 20).unwrap();
         assert!(store.space().unwrap().free_bytes <= 1 << 20);
-        assert!(matches!(
-            store.begin(3 << 20),
-            Err(StoreError::NoSpace { .. })
-        ));
+        assert!(matches!(store.begin(3 << 20), Err(StoreError::NoSpace { .. })));
         drop(sink);
         assert!(store.begin(3 << 20).is_ok());
     }
@@ -475,14 +450,8 @@ mod tests {
         store.put_new("runs/a", b"1").unwrap();
         disk.remount("ro");
         assert!(matches!(store.begin(0), Err(StoreError::ReadOnly { .. })));
-        assert!(matches!(
-            store.put("runs/a", b""),
-            Err(StoreError::ReadOnly { .. })
-        ));
-        assert!(matches!(
-            store.delete("runs/a"),
-            Err(StoreError::ReadOnly { .. })
-        ));
+        assert!(matches!(store.put("runs/a", b""), Err(StoreError::ReadOnly { .. })));
+        assert!(matches!(store.delete("runs/a"), Err(StoreError::ReadOnly { .. })));
         assert_eq!(store.read_all("runs/a", 1).unwrap(), b"1");
     }
 }

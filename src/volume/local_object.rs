@@ -43,14 +43,7 @@ impl LocalSink {
             }
             created => created,
         }?;
-        Ok(Self {
-            root: Arc::clone(root),
-            file,
-            part,
-            len: 0,
-            sent: 0,
-            is_placed: false,
-        })
+        Ok(Self { root: Arc::clone(root), file, part, len: 0, sent: 0, is_placed: false })
     }
 
     /// Allocates space for the whole object; `NoSpace` when the disk does not have it.
@@ -62,30 +55,21 @@ impl LocalSink {
         if lease_bytes == 0 {
             return Ok(());
         }
-        let asked =
-            retry_on_intr(|| fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, lease_bytes));
+        let asked = retry_on_intr(|| fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, lease_bytes));
         match asked {
             // Some file systems cannot set space aside; then a look must do.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) if space()?.free_bytes < lease_bytes => {
-                Err(StoreError::NoSpace {
-                    key: self.part.clone(),
-                    op: "statvfs",
-                })
+                Err(StoreError::NoSpace { key: self.part.clone(), op: "statvfs" })
             }
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-            asked => {
-                asked.map_err(|errno| StoreError::from_io(&self.part, "fallocate", errno.into()))
-            }
+            asked => asked.map_err(|errno| StoreError::from_io(&self.part, "fallocate", errno.into())),
         }
     }
 
     /// Names the sealed file. On a full disk, where not even a directory fits, the reserve makes room once.
     fn place(&self, key: &str, existing: Existing) -> Result<(), StoreError> {
         match durable::place(&self.root, &self.part, key, existing) {
-            Err(StoreError::NoSpace {
-                op: "mkdir" | "rename",
-                ..
-            }) if free_reserve(&self.root)? => {
+            Err(StoreError::NoSpace { op: "mkdir" | "rename", .. }) if free_reserve(&self.root)? => {
                 durable::place(&self.root, &self.part, key, existing)
             }
             placed => placed,
@@ -97,18 +81,11 @@ impl Sink for LocalSink {
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         // A torn write leaves bytes behind `len`; the next write overwrites them and the seal cuts them off. Cutting
         // here would give the lease back, and with it the room in which a full disk finishes its block.
-        self.file
-            .write_all_at(bytes, self.len)
-            .map_err(|source| StoreError::from_io(&self.part, "write", source))?;
+        self.file.write_all_at(bytes, self.len).map_err(|source| StoreError::from_io(&self.part, "write", source))?;
         self.len += bytes.len() as u64;
         if self.len - self.sent >= WRITEBACK_STEP {
             // On Linux this starts the writing of dirty pages and drops the clean ones of the step before.
-            advise(
-                &self.file,
-                self.sent.saturating_sub(WRITEBACK_STEP),
-                self.len,
-                Advice::DontNeed,
-            );
+            advise(&self.file, self.sent.saturating_sub(WRITEBACK_STEP), self.len, Advice::DontNeed);
             self.sent = self.len;
         }
         Ok(())
@@ -120,9 +97,7 @@ impl Sink for LocalSink {
 
     fn commit(mut self: Box<Self>, key: &str, existing: Existing) -> Result<(), StoreError> {
         check_key(key)?;
-        let is_block = key
-            .strip_prefix(layout::CHUNKS)
-            .is_some_and(|below| below.starts_with('/'));
+        let is_block = key.strip_prefix(layout::CHUNKS).is_some_and(|below| below.starts_with('/'));
         if is_block {
             durable::set_mode(&self.file, key, Mode::RUSR)?;
         }
@@ -154,14 +129,8 @@ impl LocalObject {
     /// Opens a regular file and notes its length.
     pub(super) fn open(root: &Root, key: &str) -> Result<Self, StoreError> {
         let file = root.open_file(key)?;
-        let found = file
-            .metadata()
-            .map_err(|source| StoreError::from_io(key, "stat", source))?;
-        Ok(Self {
-            file,
-            key: key.to_owned(),
-            len: found.len(),
-        })
+        let found = file.metadata().map_err(|source| StoreError::from_io(key, "stat", source))?;
+        Ok(Self { file, key: key.to_owned(), len: found.len() })
     }
 
     fn truncated(&self, offset: u64, len: usize) -> StoreError {
@@ -193,21 +162,11 @@ impl Object for LocalObject {
     }
 
     fn forget(&self, offset: u64, len: u64) {
-        advise(
-            &self.file,
-            offset,
-            offset.saturating_add(len),
-            Advice::DontNeed,
-        );
+        advise(&self.file, offset, offset.saturating_add(len), Advice::DontNeed);
     }
 
     fn will_read(&self, offset: u64, len: u64) {
-        advise(
-            &self.file,
-            offset,
-            offset.saturating_add(len),
-            Advice::WillNeed,
-        );
+        advise(&self.file, offset, offset.saturating_add(len), Advice::WillNeed);
     }
 }
 

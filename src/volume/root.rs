@@ -15,10 +15,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::store::{StoreError, check_key};
 use crate::model::path;
 
-const DIRECTORY: OFlags = OFlags::RDONLY
-    .union(OFlags::DIRECTORY)
-    .union(OFlags::NOFOLLOW)
-    .union(OFlags::CLOEXEC);
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// An open directory that holds a volume.
 #[derive(Debug)]
@@ -33,10 +30,7 @@ impl Root {
     pub(super) fn open(dir: &Path) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = retry_on_intr(|| fs::open(dir, flags, Mode::empty()))?;
-        Ok(Self {
-            fd,
-            durable_dirs: Mutex::new(HashSet::new()),
-        })
+        Ok(Self { fd, durable_dirs: Mutex::new(HashSet::new()) })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -55,16 +49,11 @@ impl Root {
     /// Opens a regular file for reading, without ever blocking on a fifo.
     pub(super) fn open_file(&self, key: &str) -> Result<File, StoreError> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = self.at(key, "open", |dir, name| {
-            fs::openat(dir, name, flags, Mode::empty())
-        });
+        let opened = self.at(key, "open", |dir, name| fs::openat(dir, name, flags, Mode::empty()));
         let file = match opened {
             // What `O_NOFOLLOW` says of a link, and `O_RDONLY` of a socket.
             Err(StoreError::Io { source, .. })
-                if matches!(
-                    Errno::from_io_error(&source),
-                    Some(Errno::LOOP | Errno::NXIO)
-                ) =>
+                if matches!(Errno::from_io_error(&source), Some(Errno::LOOP | Errno::NXIO)) =>
             {
                 return Err(not_an_object(key));
             }
@@ -79,20 +68,15 @@ impl Root {
 
     /// Creates a file that is not there yet, for writing and reading.
     pub(super) fn create_file(&self, key: &str) -> Result<File, StoreError> {
-        let flags =
-            OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let created = self.at(key, "create", |dir, name| {
-            fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR)
-        });
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let created = self.at(key, "create", |dir, name| fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR));
         created.map(File::from)
     }
 
     /// Opens a file that this process wrote by its path, so as to sync and place it.
     pub(super) fn open_to_seal(&self, key: &str) -> Result<File, StoreError> {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let opened = self.at(key, "open", |dir, name| {
-            fs::openat(dir, name, flags, Mode::empty())
-        });
+        let opened = self.at(key, "open", |dir, name| fs::openat(dir, name, flags, Mode::empty()));
         opened.map(File::from)
     }
 
@@ -107,9 +91,7 @@ impl Root {
 
     /// What has this key, without following a link; `None` when nothing has, or its directory is missing.
     pub(super) fn stat(&self, key: &str) -> Result<Option<Stat>, StoreError> {
-        let found = self.at(key, "stat", |dir, name| {
-            fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)
-        });
+        let found = self.at(key, "stat", |dir, name| fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW));
         match found {
             Ok(stat) => Ok(Some(stat)),
             Err(StoreError::NotFound { .. }) => Ok(None),
@@ -119,9 +101,7 @@ impl Root {
 
     /// Removes a name that is no directory's. Not synced.
     pub(super) fn unlink(&self, key: &str) -> Result<(), StoreError> {
-        self.at(key, "unlink", |dir, name| {
-            fs::unlinkat(dir, name, AtFlags::empty())
-        })
+        self.at(key, "unlink", |dir, name| fs::unlinkat(dir, name, AtFlags::empty()))
     }
 
     /// What `statvfs` says of the file system.
@@ -156,7 +136,5 @@ fn open_dir(parent: BorrowedFd<'_>, name: &str) -> Result<OwnedFd, Errno> {
 }
 
 fn not_an_object(key: &str) -> StoreError {
-    StoreError::NotAnObject {
-        key: key.to_owned(),
-    }
+    StoreError::NotAnObject { key: key.to_owned() }
 }

@@ -23,15 +23,9 @@ pub trait Store: Send + Sync {
     fn read_all(&self, key: &str, len_max: usize) -> Result<Vec<u8>, StoreError> {
         let object = self.open(key)?;
         let len_bytes = object.len();
-        let len = usize::try_from(len_bytes)
-            .ok()
-            .filter(|len| *len <= len_max);
+        let len = usize::try_from(len_bytes).ok().filter(|len| *len <= len_max);
         let Some(len) = len else {
-            return Err(StoreError::TooLong {
-                key: key.to_owned(),
-                len_bytes,
-                len_max,
-            });
+            return Err(StoreError::TooLong { key: key.to_owned(), len_bytes, len_max });
         };
         let mut bytes = vec![0; len];
         object.read_exact_at(0, &mut bytes)?;
@@ -69,10 +63,7 @@ pub trait Store: Send + Sync {
 }
 
 /// A new object while it is written. Dropping it without [`Self::commit`] leaves nothing behind.
-#[expect(
-    clippy::len_without_is_empty,
-    reason = "a length in bytes, not a collection"
-)]
+#[expect(clippy::len_without_is_empty, reason = "a length in bytes, not a collection")]
 pub trait Sink: Send {
     /// Appends all the bytes or, with an error, none of them.
     fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError>;
@@ -95,10 +86,7 @@ pub enum Existing {
 }
 
 /// An object open for reading.
-#[expect(
-    clippy::len_without_is_empty,
-    reason = "a length in bytes, not a collection"
-)]
+#[expect(clippy::len_without_is_empty, reason = "a length in bytes, not a collection")]
 pub trait Object: Send + Sync {
     /// Its length when it was opened.
     fn len(&self) -> u64;
@@ -214,9 +202,7 @@ impl StoreError {
 /// Refuses what is not a key, so that no store is ever asked to leave its volume.
 pub fn check_key(key: &str) -> Result<(), StoreError> {
     if key.is_empty() || !path::is_valid(key.as_bytes()) {
-        return Err(StoreError::BadKey {
-            key: key.to_owned(),
-        });
+        return Err(StoreError::BadKey { key: key.to_owned() });
     }
     Ok(())
 }
@@ -239,9 +225,7 @@ mod tests {
 
     #[test]
     fn a_key_never_leaves_its_volume() {
-        for key in [
-            "", "/", "/etc/x", "..", "a/../b", "a//b", "a/", "./a", "a\0b",
-        ] {
+        for key in ["", "/", "/etc/x", "..", "a/../b", "a//b", "a/", "./a", "a\0b"] {
             let checked = check_key(key);
             assert!(matches!(checked, Err(StoreError::BadKey { .. })), "{key:?}");
         }

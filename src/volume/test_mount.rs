@@ -14,10 +14,7 @@ impl TestMount {
     /// Mounts one of this size, or says that the test is skipped. Fails when `RAIDTAPE_TEST_STRICT=1`.
     pub(super) fn new(test: &str, options: &str) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let status = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", options, "none"])
-            .arg(dir.path())
-            .status();
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", options, "none"]).arg(dir.path()).status();
         if status.is_ok_and(|status| status.success()) {
             return Some(Self { dir });
         }
@@ -36,10 +33,7 @@ impl TestMount {
 
     /// Mounts it anew with other options.
     pub(super) fn remount(&self, options: &str) {
-        let status = Command::new("mount")
-            .args(["-o", &format!("remount,{options}")])
-            .arg(self.path())
-            .status();
+        let status = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(self.path()).status();
         assert!(status.unwrap().success());
     }
 

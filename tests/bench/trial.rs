@@ -162,13 +162,7 @@ impl Trial {
 }
 
 fn args() -> Option<Args> {
-    let mut args = Args {
-        params: default_params(),
-        segment: SEGMENT_RAW_MAX,
-        level: 3,
-        probe: true,
-        dirs: Vec::new(),
-    };
+    let mut args = Args { params: default_params(), segment: SEGMENT_RAW_MAX, level: 3, probe: true, dirs: Vec::new() };
     for arg in std::env::args().skip(1).filter(|arg| arg != "--bench") {
         let Some((key, value)) = arg.split_once('=') else {
             args.dirs.push(arg);
@@ -229,14 +223,9 @@ fn speeds(params: &ChunkerParams) -> Result<(), Box<dyn std::error::Error>> {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let Some(args) = args() else {
-        return Err(
-            "usage: trial [min=] [avg=] [max=] [norm=] [segment=] [level=] [probe=] DIR...".into(),
-        );
+        return Err("usage: trial [min=] [avg=] [max=] [norm=] [segment=] [level=] [probe=] DIR...".into());
     };
-    println!(
-        "{:?} segment {} level {}",
-        args.params, args.segment, args.level
-    );
+    println!("{:?} segment {} level {}", args.params, args.segment, args.level);
     if args.dirs.is_empty() {
         return speeds(&args.params);
     }

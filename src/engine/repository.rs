@@ -1,0 +1,228 @@
+//! A catalog with the volumes that are here now. Owns finding volumes by identity, locking, and refusing those that
+//! are not what the catalog knows.
+
+use super::error::{EngineError, Result};
+use super::observer::Observer;
+use crate::catalog::handle::CatalogLock;
+use crate::catalog::settings::Settings;
+use crate::catalog::volumes::{self, VolumeRow, VolumeState};
+use crate::catalog::{Catalog, runs};
+use crate::format::layout::{self, ManifestCopy};
+use crate::model::ids::{VolumeId, VolumeUuid};
+use crate::volume::handle::{Volume, VolumeError, VolumeLock};
+use crate::volume::store::Store;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What a verb is going to do with the repository.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Read the catalog and, where mounted, the volumes.
+    Read,
+    /// Write the catalog, volumes only when a verb locks them.
+    Write,
+}
+
+/// A volume that is here.
+pub struct Mounted {
+    /// Its row.
+    pub row: VolumeRow,
+    /// Its objects.
+    pub volume: Volume,
+    /// Held while this process writes it.
+    lock: Option<VolumeLock>,
+}
+
+impl Mounted {
+    /// Its store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        self.volume.store()
+    }
+
+    /// Whether this process holds its lock and may write.
+    pub fn is_locked_for_writing(&self) -> bool {
+        self.lock.is_some()
+    }
+}
+
+/// An open repository.
+pub struct Repository {
+    /// The catalog.
+    pub catalog: Catalog,
+    _lock: Option<CatalogLock>,
+    /// Volumes that are here, by number.
+    pub mounted: Vec<Mounted>,
+    /// Volumes that are not.
+    pub away: Vec<VolumeRow>,
+}
+
+impl Repository {
+    /// Opens the catalog and finds its volumes: at `dirs`, or where they were last. With [`Access::Write`] the
+    /// catalog's lock is taken, and what is remembered of places is brought up to date.
+    pub fn open(catalog_path: &Path, dirs: &[PathBuf], access: Access) -> Result<Self> {
+        let mut lock = None;
+        if access == Access::Write && catalog_path.is_file() {
+            lock = Some(Catalog::lock(catalog_path)?);
+        }
+        let catalog = Catalog::open(catalog_path)?;
+        let mut repository = Self { catalog, _lock: lock, mounted: Vec::new(), away: Vec::new() };
+        repository.find_volumes(dirs)?;
+        if access == Access::Write {
+            repository.remember_places()?;
+        }
+        Ok(repository)
+    }
+
+    /// Creates a catalog, holds its lock, knows no volume.
+    pub fn create(catalog_path: &Path, settings: &Settings) -> Result<Self> {
+        let catalog = Catalog::create(catalog_path, settings)?;
+        let lock = Catalog::lock(catalog_path)?;
+        Ok(Self { catalog, _lock: Some(lock), mounted: Vec::new(), away: Vec::new() })
+    }
+
+    /// Closes the catalog and gives back nothing: for a rebuild that swaps the file.
+    pub fn settings(&self) -> &Settings {
+        self.catalog.settings()
+    }
+
+    /// The volume with this number, if it is here.
+    pub fn volume(&self, id: VolumeId) -> Option<&Mounted> {
+        self.mounted.iter().find(|mounted| mounted.row.id == id)
+    }
+
+    /// What a person calls a volume, here or away: name and identity.
+    pub fn volume_words(&self, id: VolumeId) -> String {
+        let rows = self.mounted.iter().map(|mounted| &mounted.row).chain(&self.away);
+        rows.into_iter()
+            .find(|row| row.id == id)
+            .map_or_else(|| format!("number {id}"), |row| format!("{} ({})", row.name, row.uuid))
+    }
+
+    fn find_volumes(&mut self, dirs: &[PathBuf]) -> Result<()> {
+        let rows = volumes::all(self.catalog.conn())?;
+        let ours = self.settings().repository;
+        let mut found: BTreeMap<VolumeUuid, Volume> = BTreeMap::new();
+        for dir in dirs {
+            let volume = Volume::open(dir)?;
+            if volume.label.repository != ours {
+                let theirs = volume.label.repository;
+                return Err(VolumeError::ForeignRepository { dir: dir.clone(), theirs, ours }.into());
+            }
+            if !rows.iter().any(|row| row.uuid == volume.label.volume) {
+                return Err(EngineError::Usage(format!(
+                    "{} is volume {} of this repository, but the catalog {} does not know it; bring the catalog up to \
+                     date with `raidtape rebuild-catalog --volume {}`",
+                    dir.display(),
+                    volume.label.name,
+                    self.catalog.path().display(),
+                    dir.display()
+                )));
+            }
+            insert_once(&mut found, volume)?;
+        }
+        let given: Vec<VolumeUuid> = found.keys().copied().collect();
+        for path in rows.iter().filter_map(|row| row.path.as_deref()) {
+            // A place that is empty, foreign or unreadable now is a volume that is away, whatever the reason.
+            let Ok(volume) = Volume::open(path) else { continue };
+            if volume.label.repository == ours && !given.contains(&volume.label.volume) {
+                insert_once(&mut found, volume)?;
+            }
+        }
+        for row in rows {
+            match found.remove(&row.uuid) {
+                Some(volume) if row.state != VolumeState::Lost => {
+                    self.mounted.push(Mounted { row, volume, lock: None });
+                }
+                _ => self.away.push(row),
+            }
+        }
+        Ok(())
+    }
+
+    fn remember_places(&mut self) -> Result<()> {
+        for mounted in &mut self.mounted {
+            let place = std::path::absolute(&mounted.volume.root).unwrap_or_else(|_| mounted.volume.root.clone());
+            if mounted.row.path.as_ref() != Some(&place) {
+                volumes::set_path(self.catalog.conn(), mounted.row.id, &place)?;
+                mounted.row.path = Some(place);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a volume that was just made to those that are here.
+    pub fn adopt_volume(&mut self, row: VolumeRow, volume: Volume) {
+        self.mounted.push(Mounted { row, volume, lock: None });
+    }
+
+    /// Takes the locks of all volumes that can be written; `Locked` when another process has one. A volume that is
+    /// rolled back or a clone is left out and stays read-only, with a warning. `tmp/` is emptied and the reserve
+    /// file restored.
+    pub fn lock_volumes(&mut self, observer: &dyn Observer) -> Result<()> {
+        let known = runs::all(self.catalog.conn())?;
+        for mounted in &mut self.mounted {
+            if mounted.lock.is_some() {
+                continue;
+            }
+            let name = mounted.row.name.clone();
+            if !mounted.volume.is_writable() {
+                observer.warn(&format!("volume {name} is read-only; nothing is written there"));
+                continue;
+            }
+            let newest = mounted.row.last_seq.and_then(|seq| known.iter().find(|run| run.seq == seq));
+            if let Some(run) = newest {
+                let key = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
+                let held = mounted.store().head(&key).map_err(EngineError::store(&name))?;
+                let state = if held.is_some() { None } else { Some(VolumeState::Readonly) };
+                if let Some(state) = state {
+                    volumes::set_state(self.catalog.conn(), mounted.row.id, state)?;
+                    mounted.row.state = state;
+                    observer.warn(&format!(
+                        "volume {name} lacks the record of run {}, which it had: it was rolled back or is an older \
+                         copy; it stays read-only",
+                        run.seq
+                    ));
+                    continue;
+                }
+                if mounted.row.state == VolumeState::Readonly {
+                    volumes::set_state(self.catalog.conn(), mounted.row.id, VolumeState::Active)?;
+                    mounted.row.state = VolumeState::Active;
+                }
+            }
+            let lock = mounted.volume.lock()?;
+            mounted.store().sweep().map_err(EngineError::store(&name))?;
+            if let Err(error) = mounted.store().restore_reserve() {
+                observer.warn(&format!("volume {name}: its reserve file cannot be restored: {error}"));
+            }
+            mounted.lock = Some(lock);
+        }
+        Ok(())
+    }
+
+    /// The volumes that this process may write.
+    pub fn writable(&self) -> impl Iterator<Item = &Mounted> {
+        self.mounted.iter().filter(|mounted| mounted.is_locked_for_writing())
+    }
+}
+
+fn insert_once(found: &mut BTreeMap<VolumeUuid, Volume>, volume: Volume) -> Result<()> {
+    let same_place = |one: &Path, other: &Path| {
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        real(one) == real(other)
+    };
+    if let Some(first) = found.get(&volume.label.volume) {
+        if same_place(&first.root, &volume.root) {
+            return Ok(());
+        }
+        return Err(EngineError::Usage(format!(
+            "{} and {} both say that they are volume {} ({}); one is a copy: unmount it, nothing was written",
+            first.root.display(),
+            volume.root.display(),
+            volume.label.name,
+            volume.label.volume
+        )));
+    }
+    found.insert(volume.label.volume, volume);
+    Ok(())
+}
