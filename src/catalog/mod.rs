@@ -23,3 +23,5 @@ pub mod volumes;
 
 pub use error::CatalogError;
 pub use handle::Catalog;
+/// A connection or open transaction, for passing on; only this room and `volume` name its library.
+pub use rusqlite::Connection;

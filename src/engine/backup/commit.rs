@@ -1,0 +1,218 @@
+//! The committer: the only writer of the catalog during a run. Registers durable blocks, tells the assembler that
+//! their chunks can be looked up now, and keeps the run's rows until they can be applied: in memory, and in `pending`
+//! when they grow many, at intervals, and when the run does not come to its end.
+
+use super::items::{StagedChange, StagedRow};
+use crate::catalog::blocks::{self, NewBlock};
+use crate::catalog::interned::{Interner, set_affinity, set_mount};
+use crate::catalog::pending::{PendingChange, PendingWriter};
+use crate::catalog::versions::Change;
+use crate::catalog::volumes::{self, VolumeState};
+use crate::catalog::{Catalog, CatalogError, contents};
+use crate::model::ids::{ChunkId, RunSeq, SourceId, VolumeId};
+use crossbeam_channel::Sender;
+use std::collections::{BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+/// Rows kept in memory at most, about 300 bytes each; more go to `pending`.
+const ROWS_IN_MEMORY_MAX: usize = 100_000;
+/// After so long, finished rows are put where a crash does not reach them.
+const SPILL_EVERY: Duration = Duration::from_secs(15 * 60);
+
+/// To the committer.
+#[derive(Debug)]
+pub enum CommitMsg {
+    /// A block is durable.
+    Block {
+        /// The block.
+        block: Box<NewBlock>,
+        /// The segments in it.
+        tickets: Vec<u64>,
+    },
+    /// A row of the run.
+    Row(Box<StagedRow>),
+    /// A directory's chunks go to this volume from now on.
+    Affinity {
+        /// The directory.
+        dir: Vec<u8>,
+        /// The volume.
+        volume: VolumeId,
+    },
+    /// What a directory is as a mount point.
+    Mount {
+        /// The directory.
+        dir: Vec<u8>,
+        /// It is one now.
+        is_mount_point: bool,
+        /// Its inodes are not to be trusted.
+        inodes_untrusted: bool,
+    },
+    /// A volume reached its reserve.
+    Sealed(VolumeId),
+}
+
+/// Keeps what is to be committed.
+pub struct Committer<'c> {
+    catalog: &'c mut Catalog,
+    source: SourceId,
+    run: RunSeq,
+    known: Sender<Vec<ChunkId>>,
+    rows: VecDeque<StagedRow>,
+    facts: Vec<CommitMsg>,
+    pending: PendingWriter,
+    has_spilled: bool,
+    spilled_at: Instant,
+    durable: BTreeSet<u64>,
+    durable_below: u64,
+    /// Blocks, their bytes, and the volumes that hold them.
+    pub written: Written,
+}
+
+/// What the writers wrote.
+#[derive(Debug, Default, Clone)]
+pub struct Written {
+    /// Blocks.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Volumes that hold them.
+    pub volumes: BTreeSet<i64>,
+    /// Volumes that were sealed.
+    pub sealed: BTreeSet<i64>,
+}
+
+type Result<T> = std::result::Result<T, CatalogError>;
+
+impl<'c> Committer<'c> {
+    /// For `run` of `source`; `known` hears which chunks the catalog has from now on.
+    pub fn new(catalog: &'c mut Catalog, (source, run): (SourceId, RunSeq), known: Sender<Vec<ChunkId>>) -> Self {
+        Self {
+            catalog,
+            source,
+            run,
+            known,
+            rows: VecDeque::new(),
+            facts: Vec::new(),
+            pending: PendingWriter::new(source, run),
+            has_spilled: false,
+            spilled_at: Instant::now(),
+            durable: BTreeSet::new(),
+            durable_below: 0,
+            written: Written::default(),
+        }
+    }
+
+    /// Takes one message.
+    pub fn handle(&mut self, message: CommitMsg) -> Result<()> {
+        match message {
+            CommitMsg::Block { block, tickets } => self.block(&block, &tickets),
+            CommitMsg::Row(row) => {
+                self.rows.push_back(*row);
+                if self.rows.len() > ROWS_IN_MEMORY_MAX { self.spill() } else { Ok(()) }
+            }
+            CommitMsg::Sealed(volume) => {
+                self.written.sealed.insert(volume.0);
+                volumes::set_state(self.catalog.conn(), volume, VolumeState::Sealed)
+            }
+            fact => {
+                self.facts.push(fact);
+                Ok(())
+            }
+        }
+    }
+
+    fn block(&mut self, block: &NewBlock, tickets: &[u64]) -> Result<()> {
+        self.durable.extend(tickets);
+        while self.durable.remove(&self.durable_below) {
+            self.durable_below += 1;
+        }
+        let tx = self.catalog.begin()?;
+        blocks::register(&tx, block)?;
+        for row in self.rows.iter_mut().take_while(|row| row.needs <= self.durable_below) {
+            intern(&tx, row)?;
+        }
+        tx.commit()?;
+        self.written.blocks += 1;
+        self.written.bytes += block.size;
+        self.written.volumes.extend(block.volumes.iter().map(|volume| volume.0));
+        let ids = block.table.segments.iter().flat_map(|segment| &segment.chunks).map(|(id, _)| *id).collect();
+        // The assembler is gone only when the attempt is over.
+        drop(self.known.send(ids));
+        if self.spilled_at.elapsed() > SPILL_EVERY { self.spill() } else { Ok(()) }
+    }
+
+    /// Writes the facts, and the rows whose bytes are durable, where a crash does not reach them.
+    pub fn spill(&mut self) -> Result<()> {
+        self.spilled_at = Instant::now();
+        let ready = self.rows.iter().take_while(|row| row.needs <= self.durable_below).count();
+        let tx = self.catalog.begin()?;
+        put_facts(&tx, self.source, &self.facts)?;
+        for row in self.rows.iter_mut().take(ready) {
+            let content = intern(&tx, row)?;
+            let change = match &row.change {
+                StagedChange::Ready(change) => change.clone(),
+                StagedChange::File(file) => Change::Put {
+                    version: file.version.clone(),
+                    content,
+                    detection: file.detection,
+                },
+            };
+            self.pending.put(&tx, &PendingChange { dir: row.dir.to_vec(), name: row.name.clone(), change })?;
+        }
+        tx.commit()?;
+        self.facts.clear();
+        self.rows.drain(..ready);
+        self.has_spilled |= ready > 0;
+        Ok(())
+    }
+
+    /// All blocks are durable: interns what is left and hands the rows over.
+    pub fn finish(mut self) -> Result<FinishedRows> {
+        let tx = self.catalog.begin()?;
+        put_facts(&tx, self.source, &self.facts)?;
+        for row in &mut self.rows {
+            if row.needs > self.durable_below {
+                return Err(CatalogError::damaged("a row of this run needs a block that was not written"));
+            }
+            intern(&tx, row)?;
+        }
+        tx.commit()?;
+        Ok(FinishedRows { rows: self.rows.into(), has_spilled: self.has_spilled, written: self.written })
+    }
+}
+
+/// The rows of a run whose source was read to the end.
+pub struct FinishedRows {
+    /// Those in memory; their contents are in the catalog.
+    pub rows: Vec<StagedRow>,
+    /// Whether there are more in `pending`.
+    pub has_spilled: bool,
+    /// What the writers wrote.
+    pub written: Written,
+}
+
+fn intern(conn: &crate::catalog::Connection, row: &mut StagedRow) -> Result<Option<crate::model::ids::ContentId>> {
+    let StagedChange::File(file) = &mut row.change else { return Ok(None) };
+    if file.content_id.is_none() {
+        file.content_id = Some(contents::put(conn, &file.content)?);
+    }
+    Ok(file.content_id)
+}
+
+fn put_facts(conn: &crate::catalog::Connection, source: SourceId, facts: &[CommitMsg]) -> Result<()> {
+    let mut interner = Interner::default();
+    for fact in facts {
+        match fact {
+            CommitMsg::Affinity { dir, volume } => {
+                let dir = interner.dir(conn, source, dir)?;
+                set_affinity(conn, dir, *volume)?;
+            }
+            CommitMsg::Mount { dir, is_mount_point, inodes_untrusted } => {
+                let dir = interner.dir(conn, source, dir)?;
+                set_mount(conn, dir, *is_mount_point, *inodes_untrusted)?;
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
