@@ -20,9 +20,9 @@ use crate::model::params::ChunkerParams;
 /// The parameters that `init` chooses; `CHOICES.md` has the trials.
 pub const fn default_params() -> ChunkerParams {
     ChunkerParams {
-        min: 128 << 10,
-        avg: 512 << 10,
-        max: 2 << 20,
+        min: 64 << 10,
+        avg: 256 << 10,
+        max: 1 << 20,
         normalization: 1,
     }
 }

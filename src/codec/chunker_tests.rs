@@ -212,6 +212,15 @@ fn parameters_that_no_chunker_can_follow_are_refused() {
     assert!(with(|params| params.avg = 0).is_some());
 }
 
+const fn params(min: u32, avg: u32, normalization: u32) -> ChunkerParams {
+    ChunkerParams {
+        min,
+        avg,
+        max: avg * 4,
+        normalization,
+    }
+}
+
 /// What a repository was cut with on one release, every later one must cut alike. Never edit these numbers.
 #[test]
 fn cuts_are_where_every_release_has_them() {
@@ -220,33 +229,20 @@ fn cuts_are_where_every_release_has_them() {
         blake3::hash(&file).to_string(),
         "3137b1811dd77333d92cc5a19888821b827f742ff7ae25058f62769c0929912f"
     );
-    let params = ChunkerParams {
-        min: 128 << 10,
-        avg: 512 << 10,
-        max: 2 << 20,
-        normalization: 1,
-    };
     assert_eq!(
-        whole(&params, &file),
+        whole(&params(64 << 10, 256 << 10, 1), &file),
+        [
+            439840, 702146, 1377875, 1814658, 2192088, 3240664, 3656884, 4267436, 4542068, 4961414,
+            5363912, 5497898, 5895151, 6196248, 6499521, 7548097, 8596673, 9645249, 10693825,
+            10820169, 11068023, 11334520, 11606105, 11745663, 12101144, 12351912, 12582912
+        ]
+    );
+    assert_eq!(
+        whole(&params(128 << 10, 512 << 10, 1), &file),
         [
             439840, 2412763, 3806190, 4542068, 5363912, 5497898, 6051924, 6499521, 8596673,
             10693825, 11068023, 11334520, 12101144, 12351912, 12582912
         ]
-    );
-    let params = ChunkerParams {
-        min: 16 << 10,
-        avg: 64 << 10,
-        max: 256 << 10,
-        normalization: 2,
-    };
-    let cuts = whole(&params, &file);
-    let bytes: Vec<u8> = cuts.iter().flat_map(|cut| cut.to_le_bytes()).collect();
-    assert_eq!(
-        (cuts.len(), blake3::hash(&bytes).to_string().as_str()),
-        (
-            126,
-            "c0db430147ee10a057697f82634f4c40d0eb0e51db9c447e411430d7a522f6f9"
-        )
     );
     assert_eq!(
         whole(&SMALL, &file[6_489_521..6_494_521]),
@@ -255,4 +251,18 @@ fn cuts_are_where_every_release_has_them() {
             4766, 5000
         ]
     );
+    let cuts = whole(&params(16 << 10, 64 << 10, 2), &file);
+    let bytes: Vec<u8> = cuts.iter().flat_map(|cut| cut.to_le_bytes()).collect();
+    assert_eq!(
+        (cuts.len(), blake3::hash(&bytes).to_string().as_str()),
+        (
+            126,
+            "c0db430147ee10a057697f82634f4c40d0eb0e51db9c447e411430d7a522f6f9"
+        )
+    );
+}
+
+#[test]
+fn the_default_is_the_one_that_was_chosen() {
+    assert_eq!(default_params(), params(64 << 10, 256 << 10, 1));
 }
