@@ -19,16 +19,7 @@ use crate::model::params::ChunkerParams;
 
 /// The parameters that `init` chooses; `CHOICES.md` has the trials.
 pub const fn default_params() -> ChunkerParams {
-<<<<<<< HEAD
     ChunkerParams { min: 64 << 10, avg: 256 << 10, max: 1 << 20, normalization: 1 }
-=======
-    ChunkerParams {
-        min: 64 << 10,
-        avg: 256 << 10,
-        max: 1 << 20,
-        normalization: 1,
-    }
->>>>>>> codec
 }
 
 /// Fewest bits that a hash is tested for; a window of zeros has a one among its hash's top bits.

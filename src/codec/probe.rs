@@ -13,10 +13,7 @@ const PROBED_LEN_MIN: usize = 2 * SAMPLE_LEN;
 /// Whether all bytes are zero; so for none.
 pub fn is_all_zero(bytes: &[u8]) -> bool {
     let (groups, rest) = bytes.as_chunks::<256>();
-    groups
-        .iter()
-        .all(|group| group.iter().fold(0, |all, byte| all | byte) == 0)
-        && rest.iter().all(|byte| *byte == 0)
+    groups.iter().all(|group| group.iter().fold(0, |all, byte| all | byte) == 0) && rest.iter().all(|byte| *byte == 0)
 }
 
 /// Bytes looked at in each further 16 KiB of a chunk that does not shrink at its start.
@@ -50,10 +47,8 @@ fn is_evenly_spread(sample: &[u8]) -> bool {
         }
     }
     let [a, b, c, d] = &counts;
-    let squares: u64 = (0..256)
-        .map(|byte| u64::from(a[byte] + b[byte] + c[byte] + d[byte]))
-        .map(|count| count * count)
-        .sum();
+    let squares: u64 =
+        (0..256).map(|byte| u64::from(a[byte] + b[byte] + c[byte] + d[byte])).map(|count| count * count).sum();
     let len = (quads.len() * 4) as u64;
     // 2^(8 - 7.68) = 5/4
     squares * 256 * 4 <= len * len * 5
@@ -106,10 +101,7 @@ mod tests {
         assert!(looks_incompressible(&noise(PROBED_LEN_MIN)));
         // 181 words in any order: matches and literals, as in a text.
         let word = |byte: u8| format!("{:x} ", u32::from(byte % 181).wrapping_mul(0x9e37_79b9));
-        let text: Vec<u8> = noise(400_000)
-            .into_iter()
-            .flat_map(|byte| word(byte).into_bytes())
-            .collect();
+        let text: Vec<u8> = noise(400_000).into_iter().flat_map(|byte| word(byte).into_bytes()).collect();
         let packed = zstd::bulk::compress(&text, 3).expect("compresses");
         let part = &packed[packed.len() / 2..][..2 * PROBED_LEN_MIN];
         assert!(looks_incompressible(part));
@@ -126,9 +118,6 @@ mod tests {
         assert!(!looks_incompressible(&half), "its start is not noise");
         let (once, repeated) = (noise(SAMPLE_LEN / 2), noise(SAMPLE_LEN / 2));
         let twice = [once, repeated].concat().repeat(2);
-        assert!(
-            !looks_incompressible(&twice),
-            "even counts, but a repetition"
-        );
+        assert!(!looks_incompressible(&twice), "even counts, but a repetition");
     }
 }

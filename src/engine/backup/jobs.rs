@@ -1,0 +1,226 @@
+//! Work between the source's thread and the assembler: pure functions of a job, run on any worker. Small files are read
+//! here, a batch at a time; a large file's bytes come with the job.
+
+use super::items::{FileJob, HashStep, HashedPiece, Item, LargePart, ReadFile};
+use crate::codec::chunker::Chunker;
+use crate::codec::compress::{is_all_zero, looks_incompressible};
+use crate::codec::hash::{PIECE_LEN, hash_bytes, piece_hash};
+use crate::model::entry::Stat;
+use crate::model::ids::{ChunkId, FileHash};
+use crate::model::params::HashAlgo;
+use crate::model::problem::{Problem, ProblemOp};
+use crate::tree::source_file::SourceFile;
+use std::ops::Range;
+
+/// Files up to this many bytes are read whole, in batches.
+pub const SMALL_MAX: u64 = PIECE_LEN as u64;
+/// How often a file is read that changes meanwhile; the last reading is kept.
+pub const READINGS_MAX: u32 = 3;
+/// A file that was small when it was listed is read up to this size all the same.
+const GROWN_MAX: usize = 16 * PIECE_LEN;
+
+/// What all jobs of a run share.
+#[derive(Debug, Clone, Copy)]
+pub struct HashContext {
+    /// The repository's hash.
+    pub algo: HashAlgo,
+    /// Where files are cut.
+    pub chunker: Chunker,
+}
+
+/// One piece of work whose result goes to the assembler.
+#[derive(Debug)]
+pub enum Job {
+    /// Nothing to do.
+    Ready(Item),
+    /// Small files of one directory.
+    Batch(Vec<FileJob>),
+    /// Some of a large file: bytes, and the spans in them.
+    Part(RawPart),
+}
+
+/// Consecutive bytes of a large file, cut but not hashed.
+#[derive(Debug)]
+pub struct RawPart {
+    /// The file is read from its start again.
+    pub is_restart: bool,
+    /// The bytes.
+    pub buffer: Vec<u8>,
+    /// Chunks in the buffer, and zeros that are not in it.
+    pub spans: Vec<Span>,
+    /// Steps of the whole file's hash.
+    pub steps: Vec<RawStep>,
+}
+
+/// A stretch of a large file.
+#[derive(Debug, Clone)]
+pub enum Span {
+    /// A chunk's place in the buffer.
+    Chunk(Range<usize>),
+    /// A hole's zeros.
+    Zeros(u64),
+}
+
+/// A step of a large file's hash.
+#[derive(Debug, Clone)]
+pub enum RawStep {
+    /// Piece number `index` lies at `range` in the buffer.
+    Piece {
+        /// Number of the piece in the file.
+        index: u64,
+        /// Its place.
+        range: Range<usize>,
+    },
+    /// Zeros that were not read.
+    Zeros(u64),
+}
+
+impl Job {
+    /// Bytes that it will hold in memory, about.
+    pub fn weight(&self) -> u64 {
+        match self {
+            Self::Ready(_) => 512,
+            Self::Batch(files) => files.iter().map(|file| file.stat.size + 1024).sum(),
+            Self::Part(part) => part.buffer.len() as u64 + 1024,
+        }
+    }
+
+    /// Does the work.
+    pub fn run(self, context: &HashContext) -> Item {
+        match self {
+            Self::Ready(item) => item,
+            Self::Batch(files) => read_batch(files, context),
+            Self::Part(part) => Item::Part(hash_part(part, context)),
+        }
+    }
+}
+
+fn hash_part(part: RawPart, context: &HashContext) -> LargePart {
+    let RawPart { is_restart, buffer, spans, steps } = part;
+    let mut pieces = Vec::with_capacity(spans.len());
+    for span in spans {
+        match span {
+            Span::Chunk(range) => put_piece(&mut pieces, &buffer, range, context.algo),
+            Span::Zeros(len) => put_zeros(&mut pieces, len),
+        }
+    }
+    let hashes = steps
+        .into_iter()
+        .map(|step| match step {
+            RawStep::Piece { index, range } => {
+                HashStep::Piece { hash: piece_hash(context.algo, index, &buffer[range.clone()]), range }
+            }
+            RawStep::Zeros(len) => HashStep::Zeros(len),
+        })
+        .collect();
+    LargePart { is_restart, buffer, pieces, hashes }
+}
+
+fn put_piece(pieces: &mut Vec<HashedPiece>, buffer: &[u8], range: Range<usize>, algo: HashAlgo) {
+    let bytes = &buffer[range.clone()];
+    if is_all_zero(bytes) {
+        put_zeros(pieces, bytes.len() as u64);
+        return;
+    }
+    let id = ChunkId(hash_bytes(algo, bytes));
+    pieces.push(HashedPiece::Chunk { id, range, is_incompressible: looks_incompressible(bytes) });
+}
+
+fn put_zeros(pieces: &mut Vec<HashedPiece>, len: u64) {
+    match pieces.last_mut() {
+        Some(HashedPiece::Zeros(before)) => *before += len,
+        _ => pieces.push(HashedPiece::Zeros(len)),
+    }
+}
+
+fn read_batch(files: Vec<FileJob>, context: &HashContext) -> Item {
+    let room: u64 = files.iter().map(|file| file.stat.size + 1).sum();
+    let mut buffer = Vec::with_capacity(usize::try_from(room).unwrap_or(0));
+    let mut done = Vec::with_capacity(files.len());
+    for file in files {
+        let outcome = read_small(&file, &mut buffer, context);
+        done.push((file, outcome));
+    }
+    Item::Batch { buffer, files: done }
+}
+
+/// Reads a file to the end of `buffer`; reads it again when it changed meanwhile.
+fn read_small(
+    file: &FileJob,
+    buffer: &mut Vec<u8>,
+    context: &HashContext,
+) -> Result<(ReadFile, Vec<HashedPiece>), Problem> {
+    let start = buffer.len();
+    let path = || crate::model::path::join(&file.dir.path, &file.name);
+    let mut last = None;
+    for _ in 0..READINGS_MAX {
+        buffer.truncate(start);
+        let source = file.dir.handle.open_file(&file.name).map_err(|error| open_problem(&path(), &error))?;
+        let read = read_once(&source, buffer).and_then(|()| source.stat());
+        let after = read.map_err(|error| Problem::from_io(&path(), ProblemOp::Read, &error))?;
+        let is_same = is_unchanged(source.opened(), &after) && (buffer.len() - start) as u64 == after.size;
+        last = Some((*source.opened(), is_same));
+        if is_same {
+            break;
+        }
+    }
+    let Some((stat, is_same)) = last else { return Err(changed_problem(path())) };
+    let bytes = &buffer[start..];
+    let mut cuts = Vec::new();
+    context.chunker.cut_whole(bytes, &mut cuts);
+    let mut pieces = Vec::with_capacity(cuts.len());
+    let mut from = start;
+    for cut in cuts {
+        let to = start + usize::try_from(cut).unwrap_or(bytes.len());
+        put_piece(&mut pieces, buffer, from..to, context.algo);
+        from = to;
+    }
+    let size = (buffer.len() - start) as u64;
+    // A file of one chunk has the chunk's name as its hash: hashing it once is enough.
+    let hash = match pieces.as_slice() {
+        [HashedPiece::Chunk { id, .. }] => FileHash(id.0),
+        _ => FileHash(hash_bytes(context.algo, &buffer[start..])),
+    };
+    Ok((ReadFile { stat, hash, size, is_inconsistent: !is_same }, pieces))
+}
+
+fn read_once(source: &SourceFile, buffer: &mut Vec<u8>) -> std::io::Result<()> {
+    let start = buffer.len();
+    // One byte more than expected, so that the end of the file is seen by the same call.
+    let mut want = usize::try_from(source.opened().size).unwrap_or(GROWN_MAX).min(GROWN_MAX) + 1;
+    loop {
+        let at = buffer.len();
+        if at - start > GROWN_MAX {
+            return Err(std::io::Error::other("it grows faster than it can be read; the next run will try again"));
+        }
+        buffer.resize(start + want, 0);
+        let n = source.read_at((at - start) as u64, &mut buffer[at..])?;
+        buffer.truncate(at + n);
+        if n == 0 {
+            return Ok(());
+        }
+        if buffer.len() - start < want {
+            // Short of what was asked for: a regular file ends there.
+            return Ok(());
+        }
+        want += PIECE_LEN;
+    }
+}
+
+/// Whether a file was left alone between two looks.
+pub fn is_unchanged(before: &Stat, after: &Stat) -> bool {
+    (before.size, before.mtime_ns, before.ctime_ns, before.ino) == (after.size, after.mtime_ns, after.ctime_ns, after.ino)
+}
+
+/// Why a file could not be opened.
+pub fn open_problem(path: &[u8], error: &std::io::Error) -> Problem {
+    let mut problem = Problem::from_io(path, ProblemOp::Open, error);
+    if error.raw_os_error() == Some(rustix::io::Errno::NOENT.raw_os_error()) {
+        problem.text = "it vanished before it could be read".to_owned();
+    }
+    problem
+}
+
+fn changed_problem(path: Vec<u8>) -> Problem {
+    Problem { path, op: ProblemOp::Changed, errno: None, text: "it kept changing while it was read".to_owned() }
+}

@@ -1,0 +1,217 @@
+//! Reading one large file in order, on the source's thread: pieces of 4 MiB, cut as they come, handed on in parts that
+//! begin and end with a chunk. Whole pieces that lie in holes are not read.
+
+use super::items::{FileJob, Item};
+use super::jobs::{Job, READINGS_MAX, RawPart, RawStep, Span, is_unchanged, open_problem};
+use crate::codec::chunker::{Chunker, Cutter};
+use crate::codec::hash::PIECE_LEN;
+use crate::model::problem::{Problem, ProblemOp};
+use crate::tree::source_file::SourceFile;
+use std::ops::ControlFlow;
+
+/// Pieces in one part: larger parts are hashed on fewer threads at once, smaller ones copy more of their neighbours.
+const PIECES_PER_PART: usize = 2;
+
+/// Takes jobs in order; `Break` when the run stops.
+pub type Emit<'e> = &'e mut dyn FnMut(Job) -> ControlFlow<()>;
+
+/// Reads the file, again when it changed meanwhile, and emits its parts and its end.
+pub fn read_large(file: &FileJob, chunker: &Chunker, emit: Emit<'_>) -> ControlFlow<()> {
+    let path = crate::model::path::join(&file.dir.path, &file.name);
+    for reading in 1..=READINGS_MAX {
+        let source = match file.dir.handle.open_file(&file.name) {
+            Ok(source) => source,
+            Err(error) => return emit(Job::Ready(Item::LargeFailed(open_problem(&path, &error)))),
+        };
+        source.advise_sequential();
+        let mut reading_state = Reading::new(&source, chunker, reading > 1);
+        let size = match reading_state.to_end(emit) {
+            ControlFlow::Break(()) => return ControlFlow::Break(()),
+            ControlFlow::Continue(Ok(size)) => size,
+            ControlFlow::Continue(Err(error)) => {
+                return emit(Job::Ready(Item::LargeFailed(Problem::from_io(&path, ProblemOp::Read, &error))));
+            }
+        };
+        let is_same = match source.stat() {
+            Ok(after) => is_unchanged(source.opened(), &after) && after.size == size,
+            Err(error) => {
+                return emit(Job::Ready(Item::LargeFailed(Problem::from_io(&path, ProblemOp::Read, &error))));
+            }
+        };
+        if is_same || reading == READINGS_MAX {
+            let stat = *source.opened();
+            let end = Item::LargeEnd { job: file.clone(), stat, size, is_inconsistent: !is_same };
+            return emit(Job::Ready(end));
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// One reading of a file from its start.
+struct Reading<'s> {
+    source: &'s SourceFile,
+    cutter: Cutter,
+    /// Bytes from the open chunk's start on.
+    buffer: Vec<u8>,
+    /// Where the buffer starts in the file.
+    buffer_at: u64,
+    spans: Vec<Span>,
+    steps: Vec<RawStep>,
+    cuts: Vec<u64>,
+    is_restart: bool,
+}
+
+impl<'s> Reading<'s> {
+    fn new(source: &'s SourceFile, chunker: &Chunker, is_restart: bool) -> Self {
+        Self {
+            source,
+            cutter: chunker.cutter(),
+            buffer: Vec::new(),
+            buffer_at: 0,
+            spans: Vec::new(),
+            steps: Vec::new(),
+            cuts: Vec::new(),
+            is_restart,
+        }
+    }
+
+    /// Emits parts up to the end of the file; returns how many bytes it has.
+    fn to_end(&mut self, emit: Emit<'_>) -> ControlFlow<(), std::io::Result<u64>> {
+        let mut at = 0_u64;
+        let size = self.source.opened().size;
+        let mut data_from = 0_u64;
+        let mut data_to = 0_u64;
+        let mut pieces = 0;
+        loop {
+            // Where the next data lies, asked for again only when the last answer is used up.
+            if at < size && at >= data_to {
+                (data_from, data_to) = match self.source.next_data(at) {
+                    Ok(Some(range)) => range,
+                    Ok(None) => (size, size),
+                    Err(error) => return ControlFlow::Continue(Err(error)),
+                };
+            }
+            let hole = (data_from.min(size).saturating_sub(at)) / PIECE_LEN as u64 * PIECE_LEN as u64;
+            if hole > 0 {
+                self.zeros(at, hole);
+                at += hole;
+                continue;
+            }
+            match self.piece(at) {
+                Ok(0) => break,
+                Ok(n) => at += n,
+                Err(error) => return ControlFlow::Continue(Err(error)),
+            }
+            pieces += 1;
+            if pieces % PIECES_PER_PART == 0 {
+                self.emit(emit)?;
+            }
+            if at % PIECE_LEN as u64 != 0 {
+                break;
+            }
+        }
+        self.cutter.finish(&mut self.cuts);
+        self.take_cuts();
+        self.emit(emit)?;
+        ControlFlow::Continue(Ok(at))
+    }
+
+    /// Reads and cuts up to one piece; fewer bytes only at the end of the file.
+    fn piece(&mut self, at: u64) -> std::io::Result<u64> {
+        let start = self.buffer.len();
+        self.buffer.resize(start + PIECE_LEN, 0);
+        let mut len = 0;
+        while len < PIECE_LEN {
+            let n = self.source.read_at(at + len as u64, &mut self.buffer[start + len..])?;
+            if n == 0 {
+                break;
+            }
+            len += n;
+        }
+        self.buffer.truncate(start + len);
+        if len > 0 {
+            self.steps.push(RawStep::Piece { index: at / PIECE_LEN as u64, range: start..start + len });
+            self.cutter.feed(&self.buffer[start..], &mut self.cuts);
+            self.take_cuts();
+        }
+        Ok(len as u64)
+    }
+
+    /// Passes over whole pieces of zeros. The chunk that is open gets the zeros it needs to be closed; chunks of
+    /// nothing else are no bytes at all; the zeros behind the last cut open the next chunk.
+    fn zeros(&mut self, at: u64, len: u64) {
+        self.steps.push(RawStep::Zeros(len));
+        let end = at + len;
+        let mut from = self.buffer_end();
+        let (mut first, mut last) = (None, from);
+        self.cutter.feed_zeros(len, &mut |cut| {
+            first.get_or_insert(cut);
+            last = cut;
+        });
+        if let Some(cut) = first {
+            self.put_buffer_zeros(cut - from);
+            self.cuts.push(cut);
+            self.take_cuts();
+            if last > cut {
+                self.spans.push(Span::Zeros(last - cut));
+            }
+            from = last;
+        }
+        // What is behind the last cut stays in the buffer: less than one chunk.
+        let gap_at = self.buffer_end();
+        self.put_gap(from - gap_at.min(from));
+        self.put_buffer_zeros(end - from);
+    }
+
+    fn buffer_end(&self) -> u64 {
+        self.buffer_at + self.buffer.len() as u64
+    }
+
+    fn put_buffer_zeros(&mut self, len: u64) {
+        let len = usize::try_from(len).expect("zeros up to a cut are less than a chunk");
+        self.buffer.resize(self.buffer.len() + len, 0);
+    }
+
+    /// Bytes that are in a zero span and not in the buffer: what follows lies so much further in the file.
+    fn put_gap(&mut self, len: u64) {
+        self.buffer_at += len;
+    }
+
+    /// Turns cuts into spans; the bytes behind the last one wait for the next.
+    fn take_cuts(&mut self) {
+        for cut in std::mem::take(&mut self.cuts) {
+            let to = usize::try_from(cut - self.buffer_at).expect("a cut lies in the buffer");
+            let from = self.spans_end();
+            self.spans.push(Span::Chunk(from..to));
+        }
+    }
+
+    /// Where in the buffer the open chunk starts.
+    fn spans_end(&self) -> usize {
+        let ends = self.spans.iter().rev().find_map(|span| match span {
+            Span::Chunk(range) => Some(range.end),
+            Span::Zeros(_) => None,
+        });
+        ends.unwrap_or(0)
+    }
+
+    /// Hands on what is cut; the open chunk's bytes go to the next part's buffer.
+    fn emit(&mut self, emit: Emit<'_>) -> ControlFlow<()> {
+        let end = self.spans_end();
+        if self.spans.is_empty() && self.steps.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let carry = self.buffer[end..].to_vec();
+        let mut next = Vec::with_capacity(carry.len() + PIECES_PER_PART * PIECE_LEN);
+        next.extend_from_slice(&carry);
+        let buffer = std::mem::replace(&mut self.buffer, next);
+        self.buffer_at += end as u64;
+        let part = RawPart {
+            is_restart: std::mem::take(&mut self.is_restart),
+            buffer,
+            spans: std::mem::take(&mut self.spans),
+            steps: std::mem::take(&mut self.steps),
+        };
+        emit(Job::Part(part))
+    }
+}
