@@ -164,17 +164,25 @@ pub fn numbers_for(conn: &Connection, table: &BlockTable) -> Result<Vec<ChunkNo>
 }
 
 /// Makes a chunk known by name, without bytes, so that contents can refer to it.
-pub fn put_placeless_chunk(conn: &Connection, no: ChunkNo, id: &ChunkId) -> Result<()> {
-    conn.prepare_cached("INSERT INTO chunks(no, id, seg, off, len) VALUES(?1, ?2, 0, 0, 0)")?
-        .execute(params![no.0, id.0])?;
+pub fn put_placeless_chunk(conn: &Connection, no: ChunkNo, (id, len): (&ChunkId, u32)) -> Result<()> {
+    conn.prepare_cached("INSERT INTO chunks(no, id, seg, off, len) VALUES(?1, ?2, 0, 0, ?3)")?
+        .execute(params![no.0, id.0, len])?;
     Ok(())
 }
 
-/// The identity of a chunk number.
-pub fn chunk_id(conn: &Connection, no: ChunkNo) -> Result<Option<ChunkId>> {
+/// The identity and length of a chunk number.
+pub fn chunk(conn: &Connection, no: ChunkNo) -> Result<Option<(ChunkId, u32)>> {
     Ok(conn
-        .prepare_cached("SELECT id FROM chunks WHERE no = ?1")?
-        .query_row([no.0], |row| row.get(0).map(ChunkId))
+        .prepare_cached("SELECT id, len FROM chunks WHERE no = ?1")?
+        .query_row([no.0], |row| Ok((ChunkId(row.get(0)?), row.get(1)?)))
+        .optional()?)
+}
+
+/// The number of a chunk's identity.
+pub fn chunk_number(conn: &Connection, id: &ChunkId) -> Result<Option<ChunkNo>> {
+    Ok(conn
+        .prepare_cached("SELECT no FROM chunks WHERE substr(id, 1, 8) = ?1 AND id = ?2")?
+        .query_row(params![&id.0[..8], id.0], |row| row.get(0).map(ChunkNo))
         .optional()?)
 }
 
@@ -284,5 +292,30 @@ pub fn bad_ones(conn: &Connection) -> Result<Vec<BlockNo>> {
 pub fn set_verified(conn: &Connection, block: BlockNo, (volume, at_ns): (VolumeId, i64)) -> Result<()> {
     conn.prepare_cached("UPDATE copies SET verified_ns = ?3 WHERE block = ?1 AND volume = ?2")?
         .execute(params![block.0, volume.0, at_ns])?;
+    Ok(())
+}
+
+/// A block is listed by the manifest of `run`, unless an earlier one lists it.
+pub fn set_listed(conn: &Connection, block: BlockNo, run: RunSeq) -> Result<()> {
+    conn.prepare_cached("UPDATE blocks SET run = ?2 WHERE id = ?1 AND run IS NULL")?
+        .execute(params![block.0, run.0])?;
+    Ok(())
+}
+
+/// Name, size and volume of every copy of the blocks that the manifest of `run` lists.
+pub fn listed_by(conn: &Connection, run: RunSeq) -> Result<Vec<(BlockId, u64, VolumeId)>> {
+    let mut select = conn.prepare(
+        "SELECT b.name, b.size, p.volume FROM blocks b JOIN copies p ON p.block = b.id WHERE b.run = ?1 ORDER BY b.id",
+    )?;
+    let rows = select.query_map([run.0], |row| {
+        Ok((BlockId(row.get(0)?), row.get::<_, i64>(1)?.cast_unsigned(), VolumeId(row.get(2)?)))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// A volume holds a copy of a block.
+pub fn put_copy(conn: &Connection, block: BlockNo, volume: VolumeId) -> Result<()> {
+    conn.prepare_cached("INSERT OR IGNORE INTO copies(block, volume, role, state) VALUES(?1, ?2, 0, 'ok')")?
+        .execute(params![block.0, volume.0])?;
     Ok(())
 }

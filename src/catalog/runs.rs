@@ -238,3 +238,30 @@ pub fn put_problems(conn: &Connection, seq: RunSeq, problems: &[Problem]) -> Res
     }
     Ok(())
 }
+
+/// How much a catalog knows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Complete runs.
+    pub runs: u64,
+    /// Sources.
+    pub sources: u64,
+    /// Versions, live and past.
+    pub file_versions: u64,
+    /// Chunks.
+    pub chunks: u64,
+    /// Blocks.
+    pub blocks: u64,
+}
+
+/// Counts everything.
+pub fn totals(conn: &Connection) -> Result<Totals> {
+    let count = |sql: &str| conn.query_row(sql, [], |row| row.get::<_, i64>(0).map(i64::cast_unsigned));
+    Ok(Totals {
+        runs: count("SELECT count(*) FROM runs WHERE state = 'complete'")?,
+        sources: count("SELECT count(*) FROM sources")?,
+        file_versions: count("SELECT (SELECT count(*) FROM live) + (SELECT count(*) FROM past)")?,
+        chunks: count("SELECT count(*) FROM chunks")?,
+        blocks: count("SELECT count(*) FROM blocks")?,
+    })
+}

@@ -34,6 +34,17 @@ pub enum Change {
     End(EndReason),
 }
 
+/// What a change turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// The state is another.
+    Changed,
+    /// Only detection fields are.
+    Touched,
+    /// There was nothing to end.
+    Nothing,
+}
+
 /// The run that changes are applied for.
 #[derive(Debug, Clone, Copy)]
 pub struct ApplyRun {
@@ -72,7 +83,7 @@ impl<'c> Applier<'c> {
     }
 
     /// Applies one change at `dir`/`name`; an empty name in the root directory is the root itself.
-    pub fn apply(&mut self, dir: &[u8], name: &[u8], change: &Change) -> Result<()> {
+    pub fn apply(&mut self, dir: &[u8], name: &[u8], change: &Change) -> Result<Applied> {
         match change {
             Change::Put { version, content, detection } => {
                 self.link_max = self.link_max.max(version.link);
@@ -80,10 +91,13 @@ impl<'c> Applier<'c> {
                 let stored = StoredVersion::intern(self.conn, &mut self.interner, version, *content)?;
                 self.put(Place { dir, dir_id, name }, (version, &stored), detection)
             }
-            Change::Touch { detection, btime_ns } => self.touch(dir, name, (*detection, *btime_ns)),
+            Change::Touch { detection, btime_ns } => {
+                self.touch(dir, name, (*detection, *btime_ns))?;
+                Ok(Applied::Touched)
+            }
             Change::End(reason) => match find_dir(self.conn, self.run.source, dir)? {
                 Some(row) => self.end(Place { dir, dir_id: row.id, name }, *reason),
-                None => Ok(()),
+                None => Ok(Applied::Nothing),
             },
         }
     }
@@ -101,13 +115,14 @@ impl<'c> Applier<'c> {
         place: Place<'_>,
         (version, stored): (&Version, &StoredVersion),
         detection: &Detection,
-    ) -> Result<()> {
+    ) -> Result<Applied> {
         let full_path = path::join(place.dir, place.name);
         if let Some((old, first_run)) = self.live_row(place)? {
             let old_version = old.resolve(self.conn)?;
             let (old_hash, new_hash) = (old_version.row_hash(&full_path), version.row_hash(&full_path));
             if old_hash == new_hash {
-                return self.touch(place.dir, place.name, (*detection, version.btime_ns));
+                self.touch(place.dir, place.name, (*detection, version.btime_ns))?;
+                return Ok(Applied::Touched);
             }
             if old.kind == EntryKind::Dir && version.kind != EntryKind::Dir {
                 self.end_below(&full_path, EndReason::Deleted)?;
@@ -145,7 +160,7 @@ impl<'c> Applier<'c> {
             detection.nlink,
             detection.marks.bits(),
         ])?;
-        Ok(())
+        Ok(Applied::Changed)
     }
 
     fn live_row(&self, place: Place<'_>) -> Result<Option<(StoredVersion, i64)>> {
@@ -204,40 +219,46 @@ impl<'c> Applier<'c> {
         Ok(())
     }
 
-    fn end(&mut self, place: Place<'_>, reason: EndReason) -> Result<()> {
-        let Some((old, first_run)) = self.live_row(place)? else {
-            return Ok(());
-        };
+    fn end(&mut self, place: Place<'_>, reason: EndReason) -> Result<Applied> {
         let full_path = path::join(place.dir, place.name);
-        self.digest.remove(old.resolve(self.conn)?.row_hash(&full_path));
-        self.bury(place, (&old, first_run), reason)?;
-        self.conn
-            .prepare_cached("DELETE FROM live WHERE dir = ?1 AND name = ?2")?
-            .execute(params![place.dir_id.0, place.name])?;
-        self.counts.deleted += 1;
-        if old.kind == EntryKind::Dir && !place.name.is_empty() {
-            self.end_below(&full_path, reason)?;
+        match self.end_one(place, reason)? {
+            None => return Ok(Applied::Nothing),
+            Some(EntryKind::Dir) if !place.name.is_empty() => self.end_below(&full_path, reason)?,
+            Some(_) => {}
+        }
+        Ok(Applied::Changed)
+    }
+
+    /// Ends every live version whose path is not in `keep`: for a record of the whole state.
+    pub fn end_all_but(&mut self, keep: &std::collections::HashSet<Vec<u8>>) -> Result<()> {
+        for (dir_id, dir) in dirs_within(self.conn, self.run.source, b"")? {
+            for name in self.names_in(dir_id)? {
+                if !keep.contains(&path::join(&dir, &name)) {
+                    self.end_one(Place { dir: &dir, dir_id, name: &name }, EndReason::Deleted)?;
+                }
+            }
         }
         Ok(())
+    }
+
+    fn names_in(&self, dir: DirId) -> Result<Vec<Vec<u8>>> {
+        let mut select = self.conn.prepare_cached("SELECT name FROM live WHERE dir = ?1")?;
+        Ok(select.query_map([dir.0], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Ends every live version below the directory `top`.
     fn end_below(&mut self, top: &[u8], reason: EndReason) -> Result<()> {
         for (dir_id, dir) in dirs_within(self.conn, self.run.source, top)? {
-            let names: Vec<Vec<u8>> = {
-                let mut select = self.conn.prepare_cached("SELECT name FROM live WHERE dir = ?1")?;
-                select.query_map([dir_id.0], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?
-            };
-            for name in names {
+            for name in self.names_in(dir_id)? {
                 self.end_one(Place { dir: &dir, dir_id, name: &name }, reason)?;
             }
         }
         Ok(())
     }
 
-    fn end_one(&mut self, place: Place<'_>, reason: EndReason) -> Result<()> {
+    fn end_one(&mut self, place: Place<'_>, reason: EndReason) -> Result<Option<EntryKind>> {
         let Some((old, first_run)) = self.live_row(place)? else {
-            return Ok(());
+            return Ok(None);
         };
         self.digest.remove(old.resolve(self.conn)?.row_hash(&path::join(place.dir, place.name)));
         self.bury(place, (&old, first_run), reason)?;
@@ -245,7 +266,7 @@ impl<'c> Applier<'c> {
             .prepare_cached("DELETE FROM live WHERE dir = ?1 AND name = ?2")?
             .execute(params![place.dir_id.0, place.name])?;
         self.counts.deleted += 1;
-        Ok(())
+        Ok(Some(old.kind))
     }
 }
 

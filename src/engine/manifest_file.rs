@@ -2,6 +2,7 @@
 
 use super::block_file::{ContainerWriter, EncodedSegment, ReadError, read_header, read_trailer};
 use crate::codec::compress::{Codec, SegmentDecoder, SegmentEncoder, Stored};
+use crate::codec::hash::Hasher;
 use crate::format::container::{
     ContainerKind, FormatError, HEADER_LEN, Header, SEGMENT_HEADER_LEN, SegmentHeader, SegmentKind, TRAILER_LEN,
 };
@@ -88,6 +89,7 @@ pub struct ManifestReader<'o> {
     left: u32,
     index: u32,
     decoder: SegmentDecoder,
+    hasher: Hasher,
 }
 
 impl<'o> ManifestReader<'o> {
@@ -98,6 +100,10 @@ impl<'o> ManifestReader<'o> {
             return Err(FormatError::Invalid("repository").into());
         }
         let trailer = read_trailer(object)?;
+        let mut hasher = Hasher::new(header.hash);
+        let mut head = [0; HEADER_LEN];
+        object.read_exact_at(0, &mut head)?;
+        hasher.update(&head);
         let reader = Self {
             object,
             at: HEADER_LEN as u64,
@@ -105,6 +111,7 @@ impl<'o> ManifestReader<'o> {
             left: trailer.segment_count,
             index: 0,
             decoder: SegmentDecoder::new(),
+            hasher,
         };
         Ok((reader, header))
     }
@@ -125,6 +132,15 @@ impl<'o> ManifestReader<'o> {
         }
     }
 
+    /// The hash of the whole file, once every section was read.
+    pub fn digest(&self) -> Result<[u8; 32], ReadError> {
+        let mut trailer = [0; TRAILER_LEN];
+        self.object.read_exact_at(self.end, &mut trailer)?;
+        let mut hasher = self.hasher.clone();
+        hasher.update(&trailer);
+        Ok(hasher.finalize())
+    }
+
     fn next_segment(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
         let mut head = [0; SEGMENT_HEADER_LEN];
         self.object.read_exact_at(self.at, &mut head)?;
@@ -140,6 +156,8 @@ impl<'o> ManifestReader<'o> {
         let mut stored = vec![0; header.stored_len as usize];
         self.object.read_exact_at(body_at, &mut stored)?;
         SegmentHeader::check(&head, &stored)?;
+        self.hasher.update(&head);
+        self.hasher.update(&stored);
         self.at = body_end;
         self.left -= 1;
         self.index += 1;

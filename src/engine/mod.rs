@@ -8,8 +8,12 @@ pub mod backup;
 pub mod block_file;
 pub mod error;
 pub mod init;
-pub mod manifest_file;
+mod manifest_apply;
+mod manifest_file;
+mod manifest_write;
 pub mod observer;
+pub mod rebuild_catalog;
+mod recover;
 pub mod repository;
 
 pub use error::{EngineError, Exit};

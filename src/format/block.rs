@@ -5,8 +5,9 @@ use super::container::{FormatError, SEGMENT_HEADER_LEN};
 use crate::model::ids::ChunkId;
 use crate::model::limits::{CHUNK_LEN_MAX, SEGMENT_RAW_MAX};
 
-/// Chunks in one block at most, so that a table stays under 8 MiB even in a block of tiny files.
-pub const BLOCK_CHUNKS_MAX: usize = 200_000;
+/// Chunks in one block at most, so that its table, and its record in a manifest, stay under 4 MiB even in a block of
+/// tiny files.
+pub const BLOCK_CHUNKS_MAX: usize = 100_000;
 
 /// Bytes of one segment's entry in the table.
 const SEGMENT_ENTRY_LEN: usize = 24;

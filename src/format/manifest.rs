@@ -225,13 +225,13 @@ impl BlockRecord {
     }
 }
 
-/// Consecutive chunk numbers and their identities.
+/// Consecutive chunk numbers with their identities and lengths.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DictionaryRun {
     /// Number of the first.
     pub first: ChunkNo,
-    /// Identities, one a number.
-    pub ids: Vec<ChunkId>,
+    /// Identity and length, one a number.
+    pub chunks: Vec<(ChunkId, u32)>,
 }
 
 impl DictionaryRun {
@@ -241,8 +241,11 @@ impl DictionaryRun {
     /// Appends the run to a dictionary section.
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_signed(out, self.first.0);
-        put_varint(out, self.ids.len() as u64);
-        self.ids.iter().for_each(|id| out.extend(id.0));
+        put_varint(out, self.chunks.len() as u64);
+        for (id, len) in &self.chunks {
+            out.extend(id.0);
+            put_varint(out, u64::from(*len));
+        }
     }
 
     /// Reads one run.
@@ -252,8 +255,11 @@ impl DictionaryRun {
         if count > DICTIONARY_RUN_MAX {
             return Err(FormatError::Invalid("dictionary"));
         }
-        let ids = (0..count).map(|_| fields.array().map(ChunkId)).collect::<Result<_, _>>()?;
-        Ok(Self { first, ids })
+        let mut chunks = Vec::new();
+        for _ in 0..count {
+            chunks.push((ChunkId(fields.array()?), fields.varint_u32()?));
+        }
+        Ok(Self { first, chunks })
     }
 }
 

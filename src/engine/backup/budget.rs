@@ -37,8 +37,7 @@ impl Budget {
     pub fn take(self: &Arc<Self>, bytes: u64) -> Permit {
         let mut used = self.lock();
         while *used > 0 && (*used + bytes > self.max || self.gate.as_ref().is_some_and(MemoryGate::is_hot)) {
-            let (guard, _) =
-                self.freed.wait_timeout(used, MEMORY_LOOK_EVERY).unwrap_or_else(PoisonError::into_inner);
+            let (guard, _) = self.freed.wait_timeout(used, MEMORY_LOOK_EVERY).unwrap_or_else(PoisonError::into_inner);
             used = guard;
         }
         *used += bytes;
@@ -74,13 +73,13 @@ struct Look {
 impl MemoryGate {
     /// Hot when the process uses more than `limit` bytes (by default the smaller of 16 GiB and half the machine), or
     /// when less than 5 % of the machine's memory is available.
-    pub fn new(limit: Option<u64>) -> Self {
-        let system = System::new_with_specifics(
-            RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram()),
-        );
+    /// `None` where the system does not tell.
+    pub fn new(limit: Option<u64>) -> Option<Self> {
+        let wanted = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+        let system = System::new_with_specifics(wanted).ok()?;
         let limit = limit.unwrap_or_else(|| DEFAULT_LIMIT_MAX.min(system.total_memory() / 2));
         let looked = Mutex::new(Look { system, at: Instant::now(), is_hot: false });
-        Self { limit, looked }
+        Some(Self { limit, looked })
     }
 
     fn is_hot(&self) -> bool {
@@ -109,7 +108,7 @@ mod tests {
 
     #[test]
     fn one_piece_of_work_proceeds_whatever_the_bounds() {
-        let budget = Budget::new(10, Some(MemoryGate::new(Some(0))));
+        let budget = Budget::new(10, MemoryGate::new(Some(0)));
         drop(budget.take(1_000_000));
         let _one = budget.take(1_000_000);
         assert_eq!(*budget.lock(), 1_000_000);

@@ -4,7 +4,7 @@
 
 use super::items::{StagedChange, StagedRow};
 use crate::catalog::blocks::{self, NewBlock};
-use crate::catalog::interned::{Interner, set_affinity, set_mount};
+use crate::catalog::interned::{Interner, set_affinity};
 use crate::catalog::pending::{PendingChange, PendingWriter};
 use crate::catalog::versions::Change;
 use crate::catalog::volumes::{self, VolumeState};
@@ -38,15 +38,6 @@ pub enum CommitMsg {
         /// The volume.
         volume: VolumeId,
     },
-    /// What a directory is as a mount point.
-    Mount {
-        /// The directory.
-        dir: Vec<u8>,
-        /// It is one now.
-        is_mount_point: bool,
-        /// Its inodes are not to be trusted.
-        inodes_untrusted: bool,
-    },
     /// A volume reached its reserve.
     Sealed(VolumeId),
 }
@@ -55,7 +46,6 @@ pub enum CommitMsg {
 pub struct Committer<'c> {
     catalog: &'c mut Catalog,
     source: SourceId,
-    run: RunSeq,
     known: Sender<Vec<ChunkId>>,
     rows: VecDeque<StagedRow>,
     facts: Vec<CommitMsg>,
@@ -89,7 +79,6 @@ impl<'c> Committer<'c> {
         Self {
             catalog,
             source,
-            run,
             known,
             rows: VecDeque::new(),
             facts: Vec::new(),
@@ -151,11 +140,9 @@ impl<'c> Committer<'c> {
             let content = intern(&tx, row)?;
             let change = match &row.change {
                 StagedChange::Ready(change) => change.clone(),
-                StagedChange::File(file) => Change::Put {
-                    version: file.version.clone(),
-                    content,
-                    detection: file.detection,
-                },
+                StagedChange::File(file) => {
+                    Change::Put { version: file.version.clone(), content, detection: file.detection }
+                }
             };
             self.pending.put(&tx, &PendingChange { dir: row.dir.to_vec(), name: row.name.clone(), change })?;
         }
@@ -202,16 +189,9 @@ fn intern(conn: &crate::catalog::Connection, row: &mut StagedRow) -> Result<Opti
 fn put_facts(conn: &crate::catalog::Connection, source: SourceId, facts: &[CommitMsg]) -> Result<()> {
     let mut interner = Interner::default();
     for fact in facts {
-        match fact {
-            CommitMsg::Affinity { dir, volume } => {
-                let dir = interner.dir(conn, source, dir)?;
-                set_affinity(conn, dir, *volume)?;
-            }
-            CommitMsg::Mount { dir, is_mount_point, inodes_untrusted } => {
-                let dir = interner.dir(conn, source, dir)?;
-                set_mount(conn, dir, *is_mount_point, *inodes_untrusted)?;
-            }
-            _ => {}
+        if let CommitMsg::Affinity { dir, volume } = fact {
+            let dir = interner.dir(conn, source, dir)?;
+            set_affinity(conn, dir, *volume)?;
         }
     }
     Ok(())

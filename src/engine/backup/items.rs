@@ -16,7 +16,7 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct DirContext {
     /// Path inside the source.
-    pub path: Vec<u8>,
+    pub path: Arc<[u8]>,
     /// For opening its files.
     pub handle: Dir,
     /// Volume that its chunks go to, when they went to one before.
@@ -76,6 +76,9 @@ pub struct ReadFile {
     pub is_inconsistent: bool,
 }
 
+/// A small file with its pieces, or why it could not be read.
+pub type SmallOutcome = Result<(ReadFile, Vec<HashedPiece>), Problem>;
+
 /// Something for the assembler, in the order of the walk.
 #[derive(Debug)]
 pub enum Item {
@@ -86,7 +89,7 @@ pub enum Item {
         /// The bytes of all of them.
         buffer: Vec<u8>,
         /// Files with their pieces, or why one could not be read.
-        files: Vec<(FileJob, Result<(ReadFile, Vec<HashedPiece>), Problem>)>,
+        files: Vec<(FileJob, SmallOutcome)>,
     },
     /// Some of a large file.
     Part(LargePart),
@@ -121,6 +124,8 @@ pub struct RowItem {
 /// Consecutive bytes of a large file, from a chunk's start to a chunk's end.
 #[derive(Debug)]
 pub struct LargePart {
+    /// The file's directory.
+    pub dir: Arc<DirContext>,
     /// The file is read from its start again: forget earlier parts.
     pub is_restart: bool,
     /// The bytes.

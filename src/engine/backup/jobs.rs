@@ -1,7 +1,7 @@
 //! Work between the source's thread and the assembler: pure functions of a job, run on any worker. Small files are read
 //! here, a batch at a time; a large file's bytes come with the job.
 
-use super::items::{FileJob, HashStep, HashedPiece, Item, LargePart, ReadFile};
+use super::items::{DirContext, FileJob, HashStep, HashedPiece, Item, LargePart, ReadFile};
 use crate::codec::chunker::Chunker;
 use crate::codec::compress::{is_all_zero, looks_incompressible};
 use crate::codec::hash::{PIECE_LEN, hash_bytes, piece_hash};
@@ -11,6 +11,7 @@ use crate::model::params::HashAlgo;
 use crate::model::problem::{Problem, ProblemOp};
 use crate::tree::source_file::SourceFile;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Files up to this many bytes are read whole, in batches.
 pub const SMALL_MAX: u64 = PIECE_LEN as u64;
@@ -42,6 +43,8 @@ pub enum Job {
 /// Consecutive bytes of a large file, cut but not hashed.
 #[derive(Debug)]
 pub struct RawPart {
+    /// The file's directory.
+    pub dir: Arc<DirContext>,
     /// The file is read from its start again.
     pub is_restart: bool,
     /// The bytes.
@@ -96,7 +99,7 @@ impl Job {
 }
 
 fn hash_part(part: RawPart, context: &HashContext) -> LargePart {
-    let RawPart { is_restart, buffer, spans, steps } = part;
+    let RawPart { dir, is_restart, buffer, spans, steps } = part;
     let mut pieces = Vec::with_capacity(spans.len());
     for span in spans {
         match span {
@@ -113,7 +116,7 @@ fn hash_part(part: RawPart, context: &HashContext) -> LargePart {
             RawStep::Zeros(len) => HashStep::Zeros(len),
         })
         .collect();
-    LargePart { is_restart, buffer, pieces, hashes }
+    LargePart { dir, is_restart, buffer, pieces, hashes }
 }
 
 fn put_piece(pieces: &mut Vec<HashedPiece>, buffer: &[u8], range: Range<usize>, algo: HashAlgo) {
@@ -209,7 +212,8 @@ fn read_once(source: &SourceFile, buffer: &mut Vec<u8>) -> std::io::Result<()> {
 
 /// Whether a file was left alone between two looks.
 pub fn is_unchanged(before: &Stat, after: &Stat) -> bool {
-    (before.size, before.mtime_ns, before.ctime_ns, before.ino) == (after.size, after.mtime_ns, after.ctime_ns, after.ino)
+    (before.size, before.mtime_ns, before.ctime_ns, before.ino)
+        == (after.size, after.mtime_ns, after.ctime_ns, after.ino)
 }
 
 /// Why a file could not be opened.

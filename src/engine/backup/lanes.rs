@@ -20,6 +20,7 @@ pub struct SegmentJob {
     /// Gives the stored form when it is ready.
     pub encoded: Receiver<Result<EncodedSegment, EngineError>>,
     /// The bytes that it holds in memory.
+    #[expect(dead_code, reason = "given back when the job is dropped")]
     pub permit: Option<Permit>,
 }
 

@@ -1,13 +1,14 @@
 //! Reading one large file in order, on the source's thread: pieces of 4 MiB, cut as they come, handed on in parts that
 //! begin and end with a chunk. Whole pieces that lie in holes are not read.
 
-use super::items::{FileJob, Item};
+use super::items::{DirContext, FileJob, Item};
 use super::jobs::{Job, READINGS_MAX, RawPart, RawStep, Span, is_unchanged, open_problem};
 use crate::codec::chunker::{Chunker, Cutter};
 use crate::codec::hash::PIECE_LEN;
 use crate::model::problem::{Problem, ProblemOp};
 use crate::tree::source_file::SourceFile;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// Pieces in one part: larger parts are hashed on fewer threads at once, smaller ones copy more of their neighbours.
 const PIECES_PER_PART: usize = 2;
@@ -24,8 +25,9 @@ pub fn read_large(file: &FileJob, chunker: &Chunker, emit: Emit<'_>) -> ControlF
             Err(error) => return emit(Job::Ready(Item::LargeFailed(open_problem(&path, &error)))),
         };
         source.advise_sequential();
-        let mut reading_state = Reading::new(&source, chunker, reading > 1);
-        let size = match reading_state.to_end(emit) {
+        let mut reading_state = Reading::new(&source, file, chunker.cutter());
+        reading_state.is_restart = reading > 1;
+        let size = match reading_state.read_to_end(emit) {
             ControlFlow::Break(()) => return ControlFlow::Break(()),
             ControlFlow::Continue(Ok(size)) => size,
             ControlFlow::Continue(Err(error)) => {
@@ -50,6 +52,7 @@ pub fn read_large(file: &FileJob, chunker: &Chunker, emit: Emit<'_>) -> ControlF
 /// One reading of a file from its start.
 struct Reading<'s> {
     source: &'s SourceFile,
+    dir: Arc<DirContext>,
     cutter: Cutter,
     /// Bytes from the open chunk's start on.
     buffer: Vec<u8>,
@@ -62,21 +65,22 @@ struct Reading<'s> {
 }
 
 impl<'s> Reading<'s> {
-    fn new(source: &'s SourceFile, chunker: &Chunker, is_restart: bool) -> Self {
+    fn new(source: &'s SourceFile, file: &FileJob, cutter: Cutter) -> Self {
         Self {
             source,
-            cutter: chunker.cutter(),
+            dir: Arc::clone(&file.dir),
+            cutter,
             buffer: Vec::new(),
             buffer_at: 0,
             spans: Vec::new(),
             steps: Vec::new(),
             cuts: Vec::new(),
-            is_restart,
+            is_restart: false,
         }
     }
 
     /// Emits parts up to the end of the file; returns how many bytes it has.
-    fn to_end(&mut self, emit: Emit<'_>) -> ControlFlow<(), std::io::Result<u64>> {
+    fn read_to_end(&mut self, emit: Emit<'_>) -> ControlFlow<(), std::io::Result<u64>> {
         let mut at = 0_u64;
         let size = self.source.opened().size;
         let mut data_from = 0_u64;
@@ -106,7 +110,7 @@ impl<'s> Reading<'s> {
             if pieces % PIECES_PER_PART == 0 {
                 self.emit(emit)?;
             }
-            if at % PIECE_LEN as u64 != 0 {
+            if !at.is_multiple_of(PIECE_LEN as u64) {
                 break;
             }
         }
@@ -207,6 +211,7 @@ impl<'s> Reading<'s> {
         let buffer = std::mem::replace(&mut self.buffer, next);
         self.buffer_at += end as u64;
         let part = RawPart {
+            dir: Arc::clone(&self.dir),
             is_restart: std::mem::take(&mut self.is_restart),
             buffer,
             spans: std::mem::take(&mut self.spans),

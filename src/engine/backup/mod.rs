@@ -1,12 +1,55 @@
 //! `backup`: stores one source as a new run.
+//!
+//! The stages, each in a file of its own: [`source`] walks and compares, [`jobs`] reads and hashes on workers,
+//! [`assemble`] looks chunks up and packs the new ones, [`encode`] compresses and proves, [`writer`] fills blocks,
+//! [`commit`] registers them, [`finish`] makes the run complete. [`attempt`] wires them together.
 
+mod assemble;
+mod attempt;
+mod budget;
+mod commit;
+mod compare;
+mod encode;
+mod finish;
+mod items;
+mod jobs;
+mod lanes;
+mod large;
+mod links;
+mod place;
+mod prior;
+mod rows;
+mod source;
+mod writer;
+
+use self::attempt::{AttemptDone, AttemptEnd, AttemptPlan, attempt};
+use self::prior::Prior;
+use self::source::{DetectionOptions, Source as Walk};
+use self::writer::{LEASE_MIN, LaneVolume};
 use super::error::{EngineError, Result};
-use super::observer::Observer;
+use super::observer::{Expected, Observer, Phase};
+use super::recover::recover;
 use super::repository::Repository;
+use crate::catalog::runs::{self, Run, RunState, Source};
+use crate::catalog::volumes::{self, VolumeState};
+use crate::codec::chunker::Chunker;
 use crate::format::manifest::RunCounts;
-use crate::model::ids::{RunSeq, RunUuid};
+use crate::model::ids::{RunSeq, RunUuid, VolumeId};
 use crate::model::problem::Problem;
-use std::path::PathBuf;
+use crate::tree::list::Select;
+use crate::tree::walk::{WalkOptions, Walker};
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Entries that the walk may be ahead of the comparison.
+const WALK_LOOKAHEAD: usize = 50_000;
+/// Threads that walk at most: more only contend for the directory cache.
+const WALK_THREADS_MAX: usize = 4;
+/// Writers when nothing else is said.
+const WRITERS_DEFAULT: usize = 4;
 
 /// How a source is backed up.
 #[derive(Debug, Clone, Default)]
@@ -56,11 +99,266 @@ pub struct BackupReport {
     pub duration_s: f64,
 }
 
-/// Backs the source up. The report's problems mean exit code 3.
-pub fn backup(
-    _repository: &mut Repository,
-    _options: &BackupOptions,
-    _observer: &dyn Observer,
-) -> Result<BackupReport> {
-    Err(EngineError::Fault("not built yet".into()))
+/// Backs the source up. The report's problems mean exit code 3. On an error no new run exists; what was finished of
+/// it is kept for the next one.
+pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &dyn Observer) -> Result<BackupReport> {
+    let began = Instant::now();
+    let root = clean_absolute(&options.root)?;
+    // A root that is not there is an error before anything is written.
+    drop(open_walk(repository, &root, 0)?);
+    repository.lock_volumes(observer)?;
+    if repository.writable().next().is_none() {
+        return Err(EngineError::NoVolume(no_volume_words(repository)));
+    }
+    recover(repository, observer)?;
+    for row in &repository.away {
+        observer
+            .warn(&format!("volume {} ({}) is not here; it will be brought up to date when it is", row.name, row.uuid));
+    }
+    let (source, run) = open_run(repository, &root, options)?;
+    let ended = attempts(repository, (&source, &run), (&root, options), observer);
+    let done = match ended {
+        Ok(done) => done,
+        Err(error) => {
+            runs::set_state(repository.catalog.conn(), run.seq, RunState::Aborted)?;
+            return Err(error);
+        }
+    };
+    observer.begin(Phase::Finish, Expected::default());
+    let counts = match finish::finish(repository, (&source, &run), &done, observer) {
+        Ok(counts) => counts,
+        Err(error) => {
+            if !is_complete(repository, run.seq) {
+                runs::set_state(repository.catalog.conn(), run.seq, RunState::Aborted)?;
+            }
+            return Err(error);
+        }
+    };
+    // Only space is at stake: the next writer does the same.
+    repository.catalog.checkpoint().ok();
+    Ok(report(repository, (&source, &run, counts), &done, began))
+}
+
+fn is_complete(repository: &Repository, seq: RunSeq) -> bool {
+    matches!(runs::get(repository.catalog.conn(), seq), Ok(Some(run)) if run.state == RunState::Complete)
+}
+
+fn report(
+    repository: &Repository,
+    (source, run, counts): (&Source, &Run, RunCounts),
+    done: &AttemptDone,
+    began: Instant,
+) -> BackupReport {
+    let written = &done.rows.written;
+    let name = |id: &i64| repository.volume(VolumeId(*id)).map_or_else(String::new, |mounted| mounted.row.name.clone());
+    BackupReport {
+        run: run.seq,
+        run_uuid: run.uuid,
+        source: format!("{}:{}", source.host, source.name),
+        counts,
+        blocks_written: written.blocks,
+        volumes_used: written.volumes.iter().map(name).collect(),
+        volumes_away: repository.away.iter().map(|row| format!("{} ({})", row.name, row.uuid)).collect(),
+        problems: finish::all_problems(done),
+        duration_s: began.elapsed().as_secs_f64(),
+    }
+}
+
+/// Commits the run's row before anything is written for it.
+fn open_run(repository: &mut Repository, root: &Path, options: &BackupOptions) -> Result<(Source, Run)> {
+    let name = options.name.clone().unwrap_or_else(|| root.display().to_string());
+    let host = host_name();
+    let roots = vec![root.display().to_string()];
+    let tx = repository.catalog.begin()?;
+    let id = runs::intern_source(&tx, &host, &name, &roots)?;
+    let run = Run {
+        seq: runs::next_seq(&tx)?,
+        uuid: RunUuid::random(),
+        source: id,
+        state: RunState::Open,
+        prev: runs::newest_complete(&tx, id)?.map(|run| run.seq),
+        started_ns: finish::jiff_now_ns(),
+        ended_ns: None,
+        digest: None,
+        manifest: None,
+        counts: RunCounts::default(),
+    };
+    runs::insert_open(&tx, &run)?;
+    tx.commit().map_err(crate::catalog::CatalogError::from)?;
+    Ok((Source { id, host, name, roots }, run))
+}
+
+/// Tries, and when a volume fails once more without it.
+fn attempts(
+    repository: &mut Repository,
+    (source, run): (&Source, &Run),
+    (root, options): (&Path, &BackupOptions),
+    observer: &dyn Observer,
+) -> Result<AttemptDone> {
+    let mut avoid: Vec<VolumeId> = Vec::new();
+    loop {
+        let settings = repository.settings().clone();
+        let chunker = Chunker::new(&settings.chunker)
+            .map_err(|error| EngineError::Fault(format!("the catalog's chunker parameters: {error}")))?;
+        let volumes = lane_volumes(repository, &avoid)?;
+        if volumes.is_empty() {
+            return Err(EngineError::NoVolume(
+                "no other volume can take the data; check the one that failed, or add another with `raidtape \
+                 add-volume DIR`"
+                    .to_owned(),
+            ));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers = if options.single_threaded { 0 } else { options.workers.unwrap_or(cores).max(1) };
+        let prior = Prior::new(repository.catalog.reader()?, source.id, run.prev.is_none())?;
+        observer.begin(Phase::Backup, expected(repository, run)?);
+        let detection = DetectionOptions {
+            ignore_inode: options.ignore_inode,
+            ignore_ctime: options.ignore_ctime,
+            strict_ctime: options.strict_ctime,
+            allow_empty: options.allow_empty,
+        };
+        let walker = open_walk(repository, root, workers.min(WALK_THREADS_MAX))?;
+        let walk = Walk::new(walker, (prior, detection), chunker, observer)?;
+        let plan = AttemptPlan {
+            settings,
+            run: (source.id, run.seq),
+            write_workers: options.write_workers.unwrap_or_else(|| WRITERS_DEFAULT.min(volumes.len())).max(1),
+            volumes,
+            avoid: avoid.clone(),
+            workers,
+            memory_limit: options.memory_limit,
+            observer,
+        };
+        match attempt(&mut repository.catalog, walk, &plan)? {
+            AttemptEnd::Done(done) => {
+                warn_of_skipped(&done, observer);
+                return Ok(*done);
+            }
+            AttemptEnd::Interrupted => return Err(EngineError::Interrupted),
+            AttemptEnd::NoRoom => return Err(EngineError::NoVolume(full_words(repository))),
+            AttemptEnd::Failed(volume, error) if avoid.is_empty() => {
+                let words = repository.volume_words(volume);
+                observer
+                    .warn(&format!("volume {words} failed and is not written any more: {error}; trying without it"));
+                avoid.push(volume);
+            }
+            AttemptEnd::Failed(_, error) => return Err(error),
+        }
+    }
+}
+
+fn warn_of_skipped(done: &AttemptDone, observer: &dyn Observer) {
+    for path in &done.seen.skipped {
+        let path = crate::model::path::show(path);
+        observer.warn(&format!("{path} belongs to this repository (catalog or volume) and is not backed up"));
+    }
+}
+
+/// The run before gives the totals for the progress bar.
+fn expected(repository: &Repository, run: &Run) -> Result<Expected> {
+    let before = match run.prev {
+        Some(prev) => runs::get(repository.catalog.conn(), prev)?,
+        None => None,
+    };
+    Ok(before.map_or_else(Expected::default, |run| {
+        let counts = run.counts;
+        let items = counts.added + counts.modified + counts.metadata + counts.unchanged;
+        Expected { items: Some(items), bytes: Some(counts.bytes_total) }
+    }))
+}
+
+/// Volumes that take blocks: those with room; sealed ones that have room again are opened.
+fn lane_volumes(repository: &mut Repository, avoid: &[VolumeId]) -> Result<Vec<(LaneVolume, u64)>> {
+    let block_size = repository.settings().block_size;
+    let Repository { catalog, mounted, .. } = repository;
+    let mut lanes = Vec::new();
+    for volume in mounted.iter_mut() {
+        if !volume.is_locked_for_writing() || avoid.contains(&volume.row.id) {
+            continue;
+        }
+        let room = volume.volume.space_for_data(volume.row.reserve)?;
+        if volume.row.state == VolumeState::Sealed && room > block_size {
+            volumes::set_state(catalog.conn(), volume.row.id, VolumeState::Active)?;
+            volume.row.state = VolumeState::Active;
+        }
+        let is_sealed = volume.row.state == VolumeState::Sealed;
+        let store = Arc::clone(volume.store());
+        let row = &volume.row;
+        let lane = LaneVolume { id: row.id, name: row.name.clone(), reserve: row.reserve, store };
+        lanes.push((is_sealed || room < LEASE_MIN, lane, room));
+    }
+    // When all are full the queues will say so, if there is anything to write at all.
+    if lanes.iter().any(|(is_full, _, _)| !is_full) {
+        lanes.retain(|(is_full, _, _)| !is_full);
+    }
+    Ok(lanes.into_iter().map(|(_, lane, room)| (lane, room)).collect())
+}
+
+/// A walk that passes over what belongs to the repository itself.
+fn open_walk(repository: &Repository, root: &Path, threads: usize) -> Result<Walker> {
+    let own = own_inodes(repository);
+    let select = Arc::new(
+        move |_: &[u8], stat: &crate::model::entry::Stat| {
+            if own.contains(&(stat.dev, stat.ino)) { Select::Skip } else { Select::Take }
+        },
+    );
+    Ok(Walker::open(root, WalkOptions { threads, lookahead_entries: WALK_LOOKAHEAD, select })?)
+}
+
+fn own_inodes(repository: &Repository) -> HashSet<(u64, u64)> {
+    let catalog = repository.catalog.path();
+    let beside = ["", "-wal", "-shm", "-journal", ".lock"].map(|suffix| {
+        let mut path = catalog.as_os_str().to_owned();
+        path.push(suffix);
+        PathBuf::from(path)
+    });
+    let volumes = repository.mounted.iter().map(|mounted| mounted.volume.root.clone());
+    let inode = |path: PathBuf| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    beside.into_iter().chain(volumes).filter_map(inode).collect()
+}
+
+fn no_volume_words(repository: &Repository) -> String {
+    if repository.mounted.is_empty() && repository.away.is_empty() {
+        return "the repository has no volume yet; add one with `raidtape add-volume DIR`".to_owned();
+    }
+    let away: Vec<String> = repository.away.iter().map(|row| format!("{} ({})", row.name, row.uuid)).collect();
+    if away.is_empty() {
+        return "no volume can be written; make one writable, or add another with `raidtape add-volume DIR`".to_owned();
+    }
+    format!(
+        "no volume can be written: {} not here; mount it, pass `--volume DIR` if it moved, or add another with \
+         `raidtape add-volume DIR`",
+        away.join(", ")
+    )
+}
+
+fn full_words(repository: &Repository) -> String {
+    let names: Vec<&str> = repository.mounted.iter().map(|mounted| mounted.row.name.as_str()).collect();
+    format!(
+        "all volumes are full to their reserve ({}); add one with `raidtape add-volume DIR` or free space, then run the \
+         backup again: it goes on from what is stored",
+        names.join(", ")
+    )
+}
+
+/// The absolute path without `.` and `..`; links are left as they are.
+fn clean_absolute(path: &Path) -> Result<PathBuf> {
+    let absolute =
+        std::path::absolute(path).map_err(|error| EngineError::Usage(format!("{}: {error}", path.display())))?;
+    let mut clean = PathBuf::new();
+    for component in absolute.components() {
+        match component {
+            Component::ParentDir => {
+                clean.pop();
+            }
+            Component::CurDir => {}
+            part => clean.push(part),
+        }
+    }
+    Ok(clean)
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -1,0 +1,331 @@
+//! The one ordered assembler: takes items in the order of the walk, looks every chunk up or claims it, numbers the new
+//! ones and packs them into the open segments of their directory's volume, and turns files into rows.
+
+use super::commit::CommitMsg;
+use super::items::{
+    DirContext, FileJob, HashStep, HashedPiece, InodeKey, Item, LargePart, RawSegment, ReadFile, SegmentChunk,
+    SmallOutcome, StagedChange, StagedFile, StagedRow,
+};
+use super::place::Placement;
+use super::rows::{detection_of, version_of};
+use crate::catalog::contents::ExtentBuilder;
+use crate::catalog::{Catalog, CatalogError, blocks};
+use crate::codec::hash::FileHasher;
+use crate::engine::observer::Observer;
+use crate::model::content::Content;
+use crate::model::ids::{ChunkId, ChunkNo, FileHash, VolumeId};
+use crate::model::limits::SEGMENT_RAW_MAX;
+use crate::model::params::HashAlgo;
+use crate::model::problem::{Problem, ProblemOp};
+use crate::model::version::Object;
+use crossbeam_channel::{Receiver, Sender};
+use hashbrown::HashMap;
+use std::sync::Arc;
+
+/// Chunks of one segment at most: its share of the bound on a block's table.
+const SEGMENT_CHUNKS_MAX: usize = 50_000;
+
+/// Takes a segment for a lane.
+pub type PutSegment<'p> = Box<dyn FnMut(usize, RawSegment) + Send + 'p>;
+
+/// A chunk of this run that is not in the catalog yet.
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    no: ChunkNo,
+    ticket: u64,
+}
+
+/// What the assembler is connected to.
+pub struct Wiring<'w> {
+    /// For looking chunks up.
+    pub reader: Catalog,
+    /// Volumes that failed in this process.
+    pub avoid: Vec<VolumeId>,
+    /// Chunks that the catalog has from now on.
+    pub known: Receiver<Vec<ChunkId>>,
+    /// To the committer.
+    pub commits: Sender<CommitMsg>,
+    /// To the lanes.
+    pub put_segment: PutSegment<'w>,
+    /// Who watches.
+    pub observer: &'w dyn Observer,
+}
+
+/// What was read and found new.
+#[derive(Debug, Default, Clone)]
+pub struct Tally {
+    /// Bytes that were read.
+    pub bytes_read: u64,
+    /// Bytes of new chunks.
+    pub bytes_new: u64,
+    /// Files that could not be read, or not soundly.
+    pub problems: Vec<Problem>,
+}
+
+/// The content of a file whose pieces are being gathered.
+#[derive(Default)]
+struct Gathered {
+    extents: ExtentBuilder,
+    needs: u64,
+}
+
+struct LargeFile {
+    gathered: Gathered,
+    hasher: FileHasher,
+}
+
+/// See the module.
+pub struct Assembler<'w> {
+    wiring: Wiring<'w>,
+    placement: Placement,
+    algo: HashAlgo,
+    claims: HashMap<ChunkId, Claim>,
+    next_no: i64,
+    next_ticket: u64,
+    open: Vec<[Option<RawSegment>; 2]>,
+    links: HashMap<InodeKey, (Content, u64)>,
+    large: Option<LargeFile>,
+    /// What was read.
+    pub tally: Tally,
+}
+
+type Result<T> = std::result::Result<T, CatalogError>;
+
+impl<'w> Assembler<'w> {
+    /// With nothing open. Chunk numbers go on behind the catalog's.
+    pub fn new(wiring: Wiring<'w>, placement: Placement, algo: HashAlgo) -> Result<Self> {
+        let next_no = blocks::next_chunk_no(wiring.reader.conn())?.0;
+        let open = (0..placement.lane_count()).map(|_| [None, None]).collect();
+        Ok(Self {
+            wiring,
+            placement,
+            algo,
+            claims: HashMap::new(),
+            next_no,
+            next_ticket: 0,
+            open,
+            links: HashMap::new(),
+            large: None,
+            tally: Tally::default(),
+        })
+    }
+
+    /// Takes the next item.
+    pub fn push(&mut self, item: Item) -> Result<()> {
+        for ids in self.wiring.known.try_iter() {
+            for id in ids {
+                self.claims.remove(&id);
+            }
+        }
+        match item {
+            Item::Row(row) => {
+                let change = StagedChange::Ready(row.change);
+                self.stage(StagedRow { dir: row.dir, name: row.name, change, needs: 0 });
+                Ok(())
+            }
+            Item::Batch { buffer, files } => {
+                files.into_iter().try_for_each(|(job, outcome)| self.small(&job, outcome, &buffer))
+            }
+            Item::Part(part) => self.part(part),
+            Item::LargeEnd { job, stat, size, is_inconsistent } => {
+                let Some(large) = self.large.take() else { return Ok(()) };
+                let read = ReadFile { stat, hash: FileHash(large.hasher.finish()), size, is_inconsistent };
+                self.file(&job, &read, large.gathered);
+                Ok(())
+            }
+            Item::LargeFailed(problem) => {
+                self.large = None;
+                self.tally.problems.push(problem);
+                Ok(())
+            }
+            Item::LinkTo(job) => {
+                self.further_name(&job);
+                Ok(())
+            }
+        }
+    }
+
+    /// Sends what is in the open segments on its way.
+    pub fn flush(&mut self) {
+        for lane in 0..self.open.len() {
+            for slot in 0..2 {
+                if let Some(segment) = self.open[lane][slot].take() {
+                    (self.wiring.put_segment)(lane, segment);
+                }
+            }
+        }
+    }
+
+    fn small(&mut self, job: &FileJob, outcome: SmallOutcome, buffer: &[u8]) -> Result<()> {
+        match outcome {
+            Ok((read, pieces)) => {
+                let mut gathered = Gathered::default();
+                for piece in pieces {
+                    self.piece(&job.dir, &piece, buffer, &mut gathered)?;
+                }
+                self.tally.bytes_read += read.size;
+                self.wiring.observer.advance(1, read.size);
+                self.file(job, &read, gathered);
+            }
+            Err(problem) => self.tally.problems.push(problem),
+        }
+        Ok(())
+    }
+
+    fn part(&mut self, part: LargePart) -> Result<()> {
+        let LargePart { dir, is_restart, buffer, pieces, hashes } = part;
+        let large = self.large.take().filter(|_| !is_restart);
+        let mut large =
+            large.unwrap_or_else(|| LargeFile { gathered: Gathered::default(), hasher: FileHasher::new(self.algo) });
+        let mut bytes = 0;
+        for step in hashes {
+            match step {
+                HashStep::Piece { hash, range } => {
+                    bytes += range.len() as u64;
+                    large.hasher.push(hash, &buffer[range]);
+                }
+                HashStep::Zeros(len) => {
+                    self.wiring.observer.advance(0, len);
+                    large.hasher.push_zeros(len);
+                }
+            }
+        }
+        for piece in &pieces {
+            self.piece(&dir, piece, &buffer, &mut large.gathered)?;
+        }
+        self.tally.bytes_read += bytes;
+        self.wiring.observer.advance(0, bytes);
+        self.large = Some(large);
+        Ok(())
+    }
+
+    fn piece(
+        &mut self,
+        dir: &Arc<DirContext>,
+        piece: &HashedPiece,
+        buffer: &[u8],
+        gathered: &mut Gathered,
+    ) -> Result<()> {
+        match piece {
+            HashedPiece::Zeros(len) => gathered.extents.push_zeros(*len),
+            HashedPiece::Chunk { id, range, is_incompressible } => {
+                let bytes = &buffer[range.clone()];
+                let (no, needs) = self.chunk(dir, (*id, bytes), *is_incompressible)?;
+                let len = u32::try_from(bytes.len()).expect("chunks are bounded by 4 MiB");
+                gathered.extents.push_chunk(no, len);
+                gathered.needs = gathered.needs.max(needs);
+            }
+        }
+        Ok(())
+    }
+
+    /// The chunk's number, and the ticket below which all must be durable before a row may name it.
+    fn chunk(
+        &mut self,
+        dir: &Arc<DirContext>,
+        (id, bytes): (ChunkId, &[u8]),
+        is_incompressible: bool,
+    ) -> Result<(ChunkNo, u64)> {
+        if let Some(claim) = self.claims.get(&id) {
+            return Ok((claim.no, claim.ticket + 1));
+        }
+        let known = blocks::find_chunk(self.wiring.reader.conn(), &id, &self.wiring.avoid)?;
+        let no = match known {
+            Some(known) if known.is_usable => return Ok((known.no, 0)),
+            Some(damaged) => damaged.no,
+            None => {
+                self.next_no += 1;
+                ChunkNo(self.next_no - 1)
+            }
+        };
+        let lane = self.lane_of(dir, bytes.len());
+        let slot = usize::from(is_incompressible);
+        let len = u32::try_from(bytes.len()).expect("chunks are bounded by 4 MiB");
+        let is_full = self.open[lane][slot].as_ref().is_some_and(|segment| {
+            segment.bytes.len() + bytes.len() > SEGMENT_RAW_MAX || segment.chunks.len() >= SEGMENT_CHUNKS_MAX
+        });
+        if is_full && let Some(segment) = self.open[lane][slot].take() {
+            (self.wiring.put_segment)(lane, segment);
+        }
+        let segment = self.open[lane][slot].get_or_insert_with(|| {
+            self.next_ticket += 1;
+            RawSegment {
+                ticket: self.next_ticket - 1,
+                bytes: Vec::with_capacity(SEGMENT_RAW_MAX),
+                chunks: Vec::new(),
+                compress: !is_incompressible,
+            }
+        });
+        segment.bytes.extend_from_slice(bytes);
+        segment.chunks.push(SegmentChunk { id, len, no });
+        let ticket = segment.ticket;
+        self.claims.insert(id, Claim { no, ticket });
+        self.tally.bytes_new += bytes.len() as u64;
+        Ok((no, ticket + 1))
+    }
+
+    fn lane_of(&mut self, dir: &Arc<DirContext>, len: usize) -> usize {
+        let (lane, is_new) = self.placement.lane_for(&dir.path, dir.affinity, len as u64);
+        if is_new {
+            let volume = self.placement.volume_of(lane);
+            self.send(CommitMsg::Affinity { dir: dir.path.to_vec(), volume });
+        }
+        lane
+    }
+
+    fn file(&mut self, job: &FileJob, read: &ReadFile, gathered: Gathered) {
+        let (extents, size) = gathered.extents.finish();
+        let content = Content { size, hash: read.hash, extents };
+        if job.link != 0 {
+            let key = InodeKey { dev: job.stat.dev, ino: job.stat.ino };
+            self.links.insert(key, (content.clone(), gathered.needs));
+        }
+        if read.is_inconsistent {
+            self.tally.problems.push(Problem {
+                path: crate::model::path::join(&job.dir.path, &job.name),
+                op: ProblemOp::Changed,
+                errno: None,
+                text: "it changed each time it was read; its last reading is kept, marked as inconsistent".to_owned(),
+            });
+        }
+        self.stage_file(job, &read.stat, (content, gathered.needs), read.is_inconsistent);
+    }
+
+    fn further_name(&mut self, job: &FileJob) {
+        let key = InodeKey { dev: job.stat.dev, ino: job.stat.ino };
+        match self.links.get(&key).cloned() {
+            Some(content) => self.stage_file(job, &job.stat, content, false),
+            None => self.tally.problems.push(Problem {
+                path: crate::model::path::join(&job.dir.path, &job.name),
+                op: ProblemOp::Read,
+                errno: None,
+                text: "another name of the same file could not be read".to_owned(),
+            }),
+        }
+    }
+
+    fn stage_file(
+        &mut self,
+        job: &FileJob,
+        stat: &crate::model::entry::Stat,
+        (content, needs): (Content, u64),
+        inconsistent: bool,
+    ) {
+        let mut version = version_of(stat, job.link, Object::Content(content.hash));
+        version.size = content.size;
+        version.inconsistent = inconsistent;
+        let file =
+            StagedFile { version, detection: detection_of(stat, job.dir.racy_within_ns), content, content_id: None };
+        let dir: Arc<[u8]> = Arc::clone(&job.dir.path);
+        self.stage(StagedRow { dir, name: job.name.clone(), change: StagedChange::File(Box::new(file)), needs });
+    }
+
+    fn stage(&self, row: StagedRow) {
+        self.send(CommitMsg::Row(Box::new(row)));
+    }
+
+    fn send(&self, message: CommitMsg) {
+        // The committer is gone only when the attempt has failed; then nothing more matters.
+        drop(self.wiring.commits.send(message));
+    }
+}

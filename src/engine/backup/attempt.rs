@@ -1,0 +1,325 @@
+//! One attempt at reading the source: wires source, workers, assembler, writers and committer together, on threads or
+//! on one, and says how it ended.
+
+use super::assemble::{Assembler, PutSegment, Tally, Wiring};
+use super::budget::{Budget, MemoryGate, Permit};
+use super::commit::{CommitMsg, Committer, FinishedRows};
+use super::encode::encode_segment;
+use super::items::{Item, RawSegment};
+use super::jobs::{HashContext, Job};
+use super::lanes::{Lanes, SegmentJob, Stop};
+use super::place::Placement;
+use super::source::{Seen, Source};
+use super::writer::{LaneVolume, LaneWriter, WriterContext};
+use crate::catalog::Catalog;
+use crate::catalog::settings::Settings;
+use crate::engine::error::{EngineError, Result};
+use crate::engine::observer::Observer;
+use crate::model::ids::{ChunkId, RunSeq, SourceId, VolumeId};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Bytes of source data between reading and assembling.
+const READ_BUDGET: u64 = 48 << 20;
+/// Bytes of segments between assembling and writing.
+const SEGMENT_BUDGET: u64 = 48 << 20;
+/// Messages that wait for the committer at most.
+const COMMIT_QUEUE: usize = 4096;
+
+/// After so long, open blocks are finished, so that a crash costs no more than that.
+const BARRIER_EVERY: Duration = Duration::from_secs(15 * 60);
+
+/// How an attempt is to run.
+pub struct AttemptPlan<'a> {
+    /// What the repository is.
+    pub settings: Settings,
+    /// The source and its run.
+    pub run: (SourceId, RunSeq),
+    /// Volumes to write, with the room that each has.
+    pub volumes: Vec<(LaneVolume, u64)>,
+    /// Volumes that failed in this process.
+    pub avoid: Vec<VolumeId>,
+    /// Threads that read, hash and compress; 0 for everything on the caller's.
+    pub workers: usize,
+    /// Threads that write.
+    pub write_workers: usize,
+    /// Bytes of memory at which reading pauses.
+    pub memory_limit: Option<u64>,
+    /// Who watches.
+    pub observer: &'a dyn Observer,
+}
+
+/// How it ended.
+pub enum AttemptEnd {
+    /// The source was read to the end and all its blocks are durable.
+    Done(Box<AttemptDone>),
+    /// All volumes are full; what was finished is kept.
+    NoRoom,
+    /// The user stopped it; what was finished is kept.
+    Interrupted,
+    /// A volume failed; what was finished is kept.
+    Failed(VolumeId, EngineError),
+}
+
+/// What a finished attempt leaves.
+pub struct AttemptDone {
+    /// The run's rows.
+    pub rows: FinishedRows,
+    /// What the walk saw.
+    pub seen: Seen,
+    /// What was read and new.
+    pub tally: Tally,
+}
+
+struct Wires {
+    lanes: Arc<Lanes>,
+    context: HashContext,
+    commits: Sender<CommitMsg>,
+    from_commits: Receiver<CommitMsg>,
+    known: Receiver<Vec<ChunkId>>,
+}
+
+/// Runs the attempt. The committer works on the caller's thread, with the caller's catalog.
+pub fn attempt(catalog: &mut Catalog, source: Source<'_>, plan: &AttemptPlan<'_>) -> Result<AttemptEnd> {
+    let chunker = crate::codec::chunker::Chunker::new(&plan.settings.chunker)
+        .map_err(|error| EngineError::Fault(format!("the catalog's chunker parameters: {error}")))?;
+    let (commits, from_commits) = if plan.workers == 0 { unbounded() } else { bounded(COMMIT_QUEUE) };
+    let (to_known, known) = unbounded();
+    let lanes = Arc::new(Lanes::new(plan.volumes.len()));
+    let context = HashContext { algo: plan.settings.hash, chunker };
+    let reader = catalog.reader()?;
+    let committer = Committer::new(catalog, plan.run, to_known);
+    let wires = Wires { lanes, context, commits, from_commits, known };
+    if plan.workers == 0 {
+        on_one_thread(source, plan, wires, (reader, committer))
+    } else {
+        on_threads(source, plan, wires, (reader, committer))
+    }
+}
+
+fn writers<'l>(
+    lanes: &'l Lanes,
+    plan: &AttemptPlan<'_>,
+    commits: &Sender<CommitMsg>,
+    per_lane: usize,
+) -> Vec<LaneWriter<'l>> {
+    let mut salt = [0; 32];
+    salt[..16].copy_from_slice(&crate::model::ids::RunUuid::random().0);
+    salt[16..].copy_from_slice(&crate::model::ids::RunUuid::random().0);
+    let to = WriterContext { settings: plan.settings.clone(), salt, commits: commits.clone() };
+    let mut writers = Vec::new();
+    for (lane, (volume, _)) in plan.volumes.iter().enumerate() {
+        for writer in 0..per_lane {
+            writers.push(LaneWriter::new(lanes, (lane, writer), volume.clone(), to.clone()));
+        }
+    }
+    writers
+}
+
+fn assembler<'w>(
+    plan: &'w AttemptPlan<'_>,
+    (lanes, known, commits): (&Arc<Lanes>, Receiver<Vec<ChunkId>>, Sender<CommitMsg>),
+    reader: Catalog,
+    put_segment: PutSegment<'w>,
+) -> Result<Assembler<'w>> {
+    let stretch = (plan.write_workers, plan.settings.block_size);
+    let placement = Placement::new(Arc::clone(lanes), &plan.volumes, stretch);
+    let wiring = Wiring { reader, avoid: plan.avoid.clone(), known, commits, put_segment, observer: plan.observer };
+    Ok(Assembler::new(wiring, placement, plan.settings.hash)?)
+}
+
+/// Everything in turn, for debugging: the same items in the same order give the same rows and blocks.
+fn on_one_thread(
+    mut source: Source<'_>,
+    plan: &AttemptPlan<'_>,
+    wires: Wires,
+    (reader, mut committer): (Catalog, Committer<'_>),
+) -> Result<AttemptEnd> {
+    let Wires { lanes, context, commits, from_commits, known } = wires;
+    let mut writers = writers(&lanes, plan, &commits, 1);
+    let settings = plan.settings.clone();
+    let queue = Arc::clone(&lanes);
+    let put: PutSegment<'_> = Box::new(move |lane, raw: RawSegment| {
+        let (sender, encoded) = bounded(1);
+        let (ticket, chunks) = (raw.ticket, raw.chunks.clone());
+        drop(sender.send(encode_segment(raw, &settings)));
+        queue.put(lane, SegmentJob { ticket, chunks, encoded, permit: None });
+    });
+    let mut assembler = assembler(plan, (&lanes, known, commits), reader, put)?;
+    let mut failure: Option<EngineError> = None;
+    let mut step = |assembler: &mut Assembler<'_>, committer: &mut Committer<'_>, item: Option<Item>| -> Result<()> {
+        if let Some(item) = item {
+            assembler.push(item)?;
+        }
+        writers.iter_mut().for_each(|writer| {
+            writer.pump();
+        });
+        from_commits.try_iter().try_for_each(|message| committer.handle(message))?;
+        Ok(())
+    };
+    let flow = source.run(&mut |job: Job| {
+        if plan.observer.is_cancelled() || lanes.has_stopped() {
+            return ControlFlow::Break(());
+        }
+        match step(&mut assembler, &mut committer, Some(job.run(&context))) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                failure = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    })?;
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    assembler.flush();
+    lanes.close();
+    step(&mut assembler, &mut committer, None)?;
+    let tally = std::mem::take(&mut assembler.tally);
+    end(plan, &lanes, (flow, source.seen, tally), committer)
+}
+
+fn on_threads(
+    mut source: Source<'_>,
+    plan: &AttemptPlan<'_>,
+    wires: Wires,
+    (reader, mut committer): (Catalog, Committer<'_>),
+) -> Result<AttemptEnd> {
+    let Wires { lanes, context, commits, from_commits, known } = wires;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(plan.workers)
+        .thread_name(|index| format!("worker-{index}"))
+        .build()
+        .map_err(|error| EngineError::Fault(format!("worker threads cannot be started: {error}")))?;
+    let per_lane = (plan.write_workers / plan.volumes.len().max(1)).max(1);
+    let outcome = std::thread::scope(|scope| {
+        for writer in writers(&lanes, plan, &commits, per_lane) {
+            scope.spawn(move || writer.run());
+        }
+        let (to_assembler, items) = unbounded();
+        let pool = &pool;
+        let lanes_of_source = Arc::clone(&lanes);
+        let source_thread = scope.spawn(move || {
+            let flow = read_source(&mut source, (pool, context), to_assembler, (plan, &lanes_of_source));
+            (flow, source.seen)
+        });
+        let lanes_of_assembler = Arc::clone(&lanes);
+        let to_committer = commits.clone();
+        let assembler_thread = scope.spawn(move || {
+            let tally = assemble(plan, (&lanes_of_assembler, known, to_committer), (reader, pool), items);
+            if tally.is_err() {
+                lanes_of_assembler.stop(Stop::Fault(EngineError::Fault("assembling failed".into())));
+            }
+            lanes_of_assembler.close();
+            tally
+        });
+        drop(commits);
+        let mut committed = Ok(());
+        for message in from_commits {
+            if committed.is_ok() {
+                committed = committer.handle(message);
+                if committed.is_err() {
+                    lanes.stop(Stop::Fault(EngineError::Fault("committing failed".into())));
+                }
+            }
+        }
+        let joined = |what| EngineError::Fault(format!("the {what} thread panicked"));
+        let (flow, seen) = source_thread.join().map_err(|_| joined("source"))?;
+        let tally = assembler_thread.join().map_err(|_| joined("assembler"))?;
+        committed?;
+        Ok((flow?, seen, tally?, committer))
+    });
+    let (flow, seen, tally, committer): (_, _, _, Committer<'_>) = outcome.map_err(|error: EngineError| error)?;
+    end(plan, &lanes, (flow, seen, tally), committer)
+}
+
+type Numbered = (u64, Item, Permit);
+
+/// The source's thread: jobs get a number and a permit, in order, and go to the workers.
+fn read_source(
+    source: &mut Source<'_>,
+    (pool, context): (&rayon::ThreadPool, HashContext),
+    to_assembler: Sender<Numbered>,
+    (plan, lanes): (&AttemptPlan<'_>, &Lanes),
+) -> Result<ControlFlow<()>> {
+    let budget = Budget::new(READ_BUDGET, MemoryGate::new(plan.memory_limit));
+    let mut number = 0;
+    let flow = source.run(&mut |job: Job| {
+        if plan.observer.is_cancelled() || lanes.has_stopped() {
+            return ControlFlow::Break(());
+        }
+        let permit = budget.take(job.weight());
+        let (this, to_assembler) = (number, to_assembler.clone());
+        number += 1;
+        match job {
+            // The assembler is gone only when the attempt has failed.
+            Job::Ready(item) => drop(to_assembler.send((this, item, permit))),
+            job => pool.spawn(move || drop(to_assembler.send((this, job.run(&context), permit)))),
+        }
+        ControlFlow::Continue(())
+    });
+    Ok(flow?)
+}
+
+/// The assembler's thread: takes items in the order of their numbers.
+fn assemble(
+    plan: &AttemptPlan<'_>,
+    (lanes, known, commits): (&Arc<Lanes>, Receiver<Vec<ChunkId>>, Sender<CommitMsg>),
+    (reader, pool): (Catalog, &rayon::ThreadPool),
+    items: Receiver<Numbered>,
+) -> Result<Tally> {
+    let budget = Budget::new(SEGMENT_BUDGET, None);
+    let settings = plan.settings.clone();
+    let queue = Arc::clone(lanes);
+    let put: PutSegment<'_> = Box::new(move |lane, raw: RawSegment| {
+        let permit = budget.take(raw.bytes.len() as u64);
+        let (sender, encoded) = bounded(1);
+        let (ticket, chunks) = (raw.ticket, raw.chunks.clone());
+        let settings = settings.clone();
+        pool.spawn(move || drop(sender.send(encode_segment(raw, &settings))));
+        queue.put(lane, SegmentJob { ticket, chunks, encoded, permit: Some(permit) });
+    });
+    let mut assembler = assembler(plan, (lanes, known, commits), reader, put)?;
+    let mut waiting: BTreeMap<u64, (Item, Permit)> = BTreeMap::new();
+    let mut next = 0;
+    let mut barrier_at = Instant::now();
+    for (number, item, permit) in items {
+        waiting.insert(number, (item, permit));
+        while let Some((item, permit)) = waiting.remove(&next) {
+            assembler.push(item)?;
+            drop(permit);
+            next += 1;
+        }
+        if barrier_at.elapsed() > BARRIER_EVERY {
+            barrier_at = Instant::now();
+            assembler.flush();
+            lanes.ask_close();
+        }
+    }
+    assembler.flush();
+    Ok(std::mem::take(&mut assembler.tally))
+}
+
+/// What the attempt came to; unless it is done, finished rows are put where the next run finds them.
+fn end(
+    plan: &AttemptPlan<'_>,
+    lanes: &Lanes,
+    (flow, seen, tally): (ControlFlow<()>, Seen, Tally),
+    mut committer: Committer<'_>,
+) -> Result<AttemptEnd> {
+    let stop = lanes.take_stop();
+    if stop.is_none() && flow.is_continue() && !plan.observer.is_cancelled() {
+        let rows = committer.finish()?;
+        return Ok(AttemptEnd::Done(Box::new(AttemptDone { rows, seen, tally })));
+    }
+    committer.spill()?;
+    match stop {
+        Some(Stop::NoRoom) => Ok(AttemptEnd::NoRoom),
+        Some(Stop::Failed { lane, error }) => Ok(AttemptEnd::Failed(plan.volumes[lane].0.id, error)),
+        Some(Stop::Fault(error)) => Err(error),
+        None => Ok(AttemptEnd::Interrupted),
+    }
+}

@@ -1,0 +1,248 @@
+//! The end of a run, in the order that makes it safe: rows are applied in one transaction that is not committed yet,
+//! the manifest is made durable on every writable volume, then the transaction that makes the run complete is
+//! committed. A crash before that leaves an open run whose manifest completes it at the next start.
+
+use super::attempt::AttemptDone;
+use super::commit::FinishedRows;
+use super::items::{StagedChange, StagedRow};
+use crate::catalog::interned::{Interner, set_mount};
+use crate::catalog::runs::{self, Run, RunState, Source};
+use crate::catalog::versions::{Applied, Applier, ApplyRun, Change};
+use crate::catalog::{Catalog, CatalogError, Connection, blocks, contents, pending, volumes};
+use crate::engine::error::{EngineError, Result};
+use crate::engine::manifest_file::{ManifestOutcome, ManifestSink};
+use crate::engine::manifest_write::{ManifestEncoder, RowSource, RowVisitor};
+use crate::engine::observer::Observer;
+use crate::engine::repository::Repository;
+use crate::format::container::{ContainerKind, Header};
+use crate::format::layout::{self, ManifestCopy};
+use crate::format::manifest::{Encoding, ManifestMeta, ManifestSource, ManifestVolume, RunCounts};
+use crate::model::content::Content;
+use crate::model::ids::{RunSeq, StateDigest, VolumeId};
+use crate::volume::index::{IndexDb, IndexedBlock};
+use std::cell::RefCell;
+
+/// Takes directory, name, change and a file's content.
+type RawVisitor<'v> =
+    &'v mut dyn FnMut(&[u8], &[u8], &Change, Option<&Content>) -> std::result::Result<(), CatalogError>;
+
+/// The rows of a finished attempt: those in `pending` first, then those in memory.
+struct RunRows<'r> {
+    before: &'r Connection,
+    run: RunSeq,
+    rows: &'r FinishedRows,
+    /// What each row turned out to be, in the order of going through them.
+    applied: RefCell<Vec<Applied>>,
+}
+
+impl RunRows<'_> {
+    /// Goes through all rows without knowing what they turn out to be.
+    fn for_each_raw(&self, visit: RawVisitor<'_>) -> std::result::Result<(), CatalogError> {
+        if self.rows.has_spilled {
+            pending::for_each(self.before, self.run, &mut |row| {
+                let content = match pending::content_of(&row.change) {
+                    Some(id) => Some(contents::get(self.before, id)?),
+                    None => None,
+                };
+                visit(&row.dir, &row.name, &row.change, content.as_ref())
+            })?;
+        }
+        for StagedRow { dir, name, change, .. } in &self.rows.rows {
+            match change {
+                StagedChange::Ready(change) => {
+                    let content = match pending::content_of(change) {
+                        Some(id) => Some(contents::get(self.before, id)?),
+                        None => None,
+                    };
+                    visit(dir, name, change, content.as_ref())?;
+                }
+                StagedChange::File(file) => {
+                    let change = Change::Put {
+                        version: file.version.clone(),
+                        content: file.content_id,
+                        detection: file.detection,
+                    };
+                    visit(dir, name, &change, Some(&file.content))?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RowSource for RunRows<'_> {
+    fn for_each(&self, visit: RowVisitor<'_>) -> std::result::Result<(), CatalogError> {
+        let applied = self.applied.borrow();
+        let mut applied = applied.iter();
+        self.for_each_raw(&mut |dir, name, change, content| {
+            let applied = *applied.next().ok_or_else(|| CatalogError::damaged("rows that were not applied"))?;
+            visit(dir, name, (change, applied, content))
+        })
+    }
+}
+
+/// Completes `run` of `source`; returns its counts.
+pub fn finish(
+    repository: &mut Repository,
+    (source, run): (&Source, &Run),
+    done: &AttemptDone,
+    observer: &dyn Observer,
+) -> Result<RunCounts> {
+    let before = repository.catalog.reader()?;
+    let base = runs::newest_complete(before.conn(), source.id)?;
+    let base_digest = base.as_ref().and_then(|run| run.digest).unwrap_or(StateDigest::EMPTY);
+    let rows = RunRows { before: before.conn(), run: run.seq, rows: &done.rows, applied: RefCell::default() };
+    let Repository { catalog, mounted, .. } = repository;
+    let writable: Vec<usize> = (0..mounted.len()).filter(|index| mounted[*index].is_locked_for_writing()).collect();
+    let tx = catalog.begin()?;
+    let mut applier = Applier::new(
+        &tx,
+        ApplyRun { source: source.id, run: run.seq, prev: base.as_ref().map(|base| base.seq) },
+        base_digest,
+    );
+    rows.for_each_raw(&mut |dir, name, change, _| {
+        let applied = applier.apply(dir, name, change)?;
+        rows.applied.borrow_mut().push(applied);
+        Ok(())
+    })?;
+    applier.finish()?;
+    let counts = counts_of(applier.counts(), done);
+    let complete = Run {
+        state: RunState::Complete,
+        prev: base.as_ref().map(|base| base.seq),
+        ended_ns: Some(jiff_now_ns()),
+        digest: Some(applier.digest()),
+        counts,
+        ..run.clone()
+    };
+    let meta = meta_of(source, &complete, base_digest);
+    let known = known_volumes(before.conn())?;
+    let stores: Vec<(usize, &dyn crate::volume::store::Store)> =
+        writable.iter().map(|index| (*index, mounted[*index].store().as_ref())).collect();
+    let encoder = ManifestEncoder { before: before.conn(), source: source.id, may_copy: base.is_some() };
+    let outcome = write_manifest(&encoder, stores, (&meta, &known), (&rows, catalog_header(&before)))?;
+    for (index, error) in &outcome.failed {
+        observer
+            .warn(&format!("volume {}: the record of the run cannot be written: {error}", mounted[*index].row.name));
+    }
+    if outcome.durable.is_empty() {
+        return Err(EngineError::NoVolume(
+            "no volume took the record of this run, so no run was saved; free some space, or add a volume with \
+             `raidtape add-volume DIR`"
+                .to_owned(),
+        ));
+    }
+    runs::complete(&tx, &Run { manifest: outcome.digest, ..complete })?;
+    runs::put_problems(&tx, run.seq, &all_problems(done))?;
+    blocks::mark_listed(&tx, run.seq)?;
+    blocks::condemn_superseded(&tx)?;
+    pending::clear(&tx, source.id, run.seq)?;
+    for (path, is_mount_point, inodes_untrusted) in &done.seen.mounts {
+        let dir = Interner::default().dir(&tx, source.id, path)?;
+        set_mount(&tx, dir, *is_mount_point, *inodes_untrusted)?;
+    }
+    for index in &outcome.durable {
+        volumes::set_last_manifest(&tx, mounted[*index].row.id, run.seq)?;
+    }
+    tx.commit().map_err(CatalogError::from)?;
+    drop(before);
+    second_copy(mounted, &outcome.durable, run, observer);
+    update_indexes(repository, run.seq, observer)?;
+    Ok(counts)
+}
+
+fn counts_of(applied: RunCounts, done: &AttemptDone) -> RunCounts {
+    let changed = applied.added + applied.modified + applied.metadata;
+    RunCounts {
+        unchanged: done.seen.paths.saturating_sub(changed + done.tally.problems.len() as u64),
+        problems: (done.seen.problems.len() + done.tally.problems.len()) as u64,
+        bytes_total: done.seen.bytes,
+        bytes_read: done.tally.bytes_read,
+        bytes_new: done.tally.bytes_new,
+        bytes_stored: done.rows.written.bytes,
+        ..applied
+    }
+}
+
+/// What could not be looked at, and what could not be read.
+pub fn all_problems(done: &AttemptDone) -> Vec<crate::model::problem::Problem> {
+    done.seen.problems.iter().chain(&done.tally.problems).cloned().collect()
+}
+
+fn meta_of(source: &Source, run: &Run, base: StateDigest) -> ManifestMeta {
+    ManifestMeta {
+        run: run.uuid,
+        seq: run.seq.0,
+        prev: run.prev.map(|prev| prev.0),
+        source: ManifestSource { host: source.host.clone(), name: source.name.clone(), roots: source.roots.clone() },
+        encoding: Encoding::Delta,
+        base,
+        result: run.digest.unwrap_or(StateDigest::EMPTY),
+        started_ns: run.started_ns,
+        ended_ns: run.ended_ns.unwrap_or(run.started_ns),
+        counts: run.counts,
+    }
+}
+
+fn known_volumes(conn: &Connection) -> Result<Vec<ManifestVolume>> {
+    let known = volumes::all(conn)?;
+    let listed = known.into_iter().map(|row| ManifestVolume {
+        uuid: row.uuid,
+        name: row.name,
+        last_seq: row.last_seq.map(|seq| seq.0),
+    });
+    Ok(listed.collect())
+}
+
+fn catalog_header(catalog: &Catalog) -> Header {
+    let settings = catalog.settings();
+    let mut salt = [0; 32];
+    salt[..16].copy_from_slice(&crate::model::ids::RunUuid::random().0);
+    Header { kind: ContainerKind::Manifest, hash: settings.hash, repository: settings.repository, salt }
+}
+
+fn write_manifest(
+    encoder: &ManifestEncoder<'_>,
+    stores: Vec<(usize, &dyn crate::volume::store::Store)>,
+    (meta, known): (&ManifestMeta, &[ManifestVolume]),
+    (rows, header): (&RunRows<'_>, Header),
+) -> Result<ManifestOutcome> {
+    let mut sink = ManifestSink::open(&stores, &header);
+    encoder.write(&mut sink, (meta, known), rows)?;
+    let key = layout::manifest_key(meta.run_seq(), &meta.run, ManifestCopy::First);
+    Ok(sink.finish(&key))
+}
+
+/// Where only one volume has the manifest, a second file of it guards against a bad sector.
+fn second_copy(mounted: &[crate::engine::repository::Mounted], durable: &[usize], run: &Run, observer: &dyn Observer) {
+    let [only] = durable else { return };
+    let Some(volume) = mounted.get(*only) else { return };
+    let first = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
+    let second = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::Second);
+    let copied = volume.store().read_all(&first, usize::MAX).and_then(|bytes| volume.store().put_new(&second, &bytes));
+    if let Err(error) = copied {
+        observer.warn(&format!("volume {}: the second record of run {} is missing: {error}", volume.row.name, run.seq));
+    }
+}
+
+/// Tells every volume's own index what came with this run. The index is a cache: a failure is only said.
+fn update_indexes(repository: &Repository, run: RunSeq, observer: &dyn Observer) -> Result<()> {
+    let mut added: std::collections::BTreeMap<VolumeId, Vec<IndexedBlock>> = std::collections::BTreeMap::new();
+    for (id, size, volume) in blocks::listed_by(repository.catalog.conn(), run)? {
+        added.entry(volume).or_default().push(IndexedBlock { id, size, verified_ns: None });
+    }
+    for (volume, blocks) in added {
+        let Some(mounted) = repository.volume(volume).filter(|mounted| mounted.is_locked_for_writing()) else {
+            continue;
+        };
+        if let Err(error) = IndexDb::update(&mounted.volume.root, &blocks, &[], &[]) {
+            observer.warn(&format!("volume {}: its index is not up to date: {error}", mounted.row.name));
+        }
+    }
+    Ok(())
+}
+
+/// Nanoseconds since 1970.
+pub fn jiff_now_ns() -> i64 {
+    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,93 @@
+//! Which volume a directory's chunks go to: the one it went to before; else the one being filled, and after a block's
+//! worth the one with the most room. So a directory stays together, a small run uses one volume, a large one all.
+
+use super::lanes::Lanes;
+use super::writer::LaneVolume;
+use crate::model::ids::VolumeId;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Directories whose lane is remembered within a run at most.
+const REMEMBERED_MAX: usize = 50_000;
+
+/// Places directories on lanes.
+pub struct Placement {
+    lanes: Arc<Lanes>,
+    volumes: Vec<VolumeId>,
+    /// Bytes that each lane could still take when the run began, less what was given to it.
+    room: Vec<i128>,
+    /// Lanes that new directories go to at most.
+    active_max: usize,
+    stretch_len: u64,
+    filling: Option<(usize, u64)>,
+    chosen: HashMap<Arc<[u8]>, usize>,
+}
+
+impl Placement {
+    /// For these lanes with so much room each; new directories go to at most `active_max` of them, and stay on one for
+    /// `stretch_len` bytes.
+    pub fn new(lanes: Arc<Lanes>, volumes: &[(LaneVolume, u64)], (active_max, stretch_len): (usize, u64)) -> Self {
+        Self {
+            lanes,
+            volumes: volumes.iter().map(|(volume, _)| volume.id).collect(),
+            room: volumes.iter().map(|(_, room)| i128::from(*room)).collect(),
+            active_max: active_max.max(1),
+            stretch_len,
+            filling: None,
+            chosen: HashMap::new(),
+        }
+    }
+
+    /// How many lanes there are.
+    pub fn lane_count(&self) -> usize {
+        self.volumes.len()
+    }
+
+    /// The volume of a lane.
+    pub fn volume_of(&self, lane: usize) -> VolumeId {
+        self.volumes[lane]
+    }
+
+    /// The lane for `len` bytes of a directory, and whether that is news.
+    pub fn lane_for(&mut self, dir: &Arc<[u8]>, affinity: Option<VolumeId>, len: u64) -> (usize, bool) {
+        if let Some(lane) = self.chosen.get(dir).copied().filter(|lane| self.lanes.is_open(*lane)) {
+            self.charge(lane, len);
+            return (lane, false);
+        }
+        let before = affinity.and_then(|volume| self.volumes.iter().position(|known| *known == volume));
+        let lane = match before.filter(|lane| self.lanes.is_open(*lane)) {
+            Some(lane) => lane,
+            None => self.fill(),
+        };
+        if self.chosen.len() >= REMEMBERED_MAX {
+            self.chosen.clear();
+        }
+        self.chosen.insert(Arc::clone(dir), lane);
+        self.charge(lane, len);
+        (lane, before != Some(lane))
+    }
+
+    fn charge(&mut self, lane: usize, len: u64) {
+        self.room[lane] -= i128::from(len);
+        if let Some((filling, left)) = &mut self.filling
+            && *filling == lane
+        {
+            *left = left.saturating_sub(len);
+        }
+    }
+
+    fn fill(&mut self) -> usize {
+        if let Some((lane, left)) = self.filling
+            && left > 0
+            && self.lanes.is_open(lane)
+        {
+            return lane;
+        }
+        let mut order: Vec<usize> = (0..self.volumes.len()).filter(|lane| self.lanes.is_open(*lane)).collect();
+        order.truncate(self.active_max);
+        // All sealed: any lane will do, the queues say that there is no room.
+        let lane = order.into_iter().max_by_key(|lane| (self.room[*lane], std::cmp::Reverse(*lane))).unwrap_or(0);
+        self.filling = Some((lane, self.stretch_len));
+        lane
+    }
+}

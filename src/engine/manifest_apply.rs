@@ -1,0 +1,343 @@
+//! Applying a manifest to a catalog: the one way in which the roll-forward of an unfinished run, the catch-up of an
+//! older catalog and a rebuild bring a run in. Everything happens in the caller's transaction; on an error the caller
+//! drops it.
+
+use super::block_file::ReadError;
+use super::manifest_file::ManifestReader;
+use crate::catalog::blocks::{self, NewBlock};
+use crate::catalog::contents::{self, ExtentBuilder};
+use crate::catalog::row::StoredObject;
+use crate::catalog::runs::{self, Run, RunState};
+use crate::catalog::versions::{Applier, ApplyRun, Change, live_version};
+use crate::catalog::volumes;
+use crate::catalog::{CatalogError, Connection, pending};
+use crate::format::bytes::Reader;
+use crate::format::container::FormatError;
+use crate::format::manifest::{BlockRecord, DictionaryRun, Encoding, ManifestMeta, ManifestVolume, SectionTag};
+use crate::format::manifest_rows::{ContentOp, PutRow, Row, RowDecoder};
+use crate::model::content::{Content, Extent};
+use crate::model::entry::EntryKind;
+use crate::model::ids::{ChunkId, ChunkNo, ContentId, FileHash, RunSeq, SourceId, StateDigest};
+use crate::model::params::Reserve;
+use crate::model::path;
+use crate::model::version::Object;
+use std::collections::{HashMap, HashSet};
+
+/// Why a manifest could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The catalog.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Its bytes.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It changes a state that is not the catalog's.
+    #[error("it goes on from a state that is not here")]
+    OtherBase,
+    /// The state after it is not the one that it says.
+    #[error("the state after it is not the one that it records")]
+    WrongResult,
+    /// It names a chunk that it does not define.
+    #[error("it names chunk {0} and does not say which that is")]
+    UnknownChunk(i64),
+}
+
+impl From<FormatError> for ApplyError {
+    fn from(error: FormatError) -> Self {
+        Self::Read(error.into())
+    }
+}
+
+type Result<T> = std::result::Result<T, ApplyError>;
+
+/// Reads the head of a manifest: its first section.
+pub fn read_meta(reader: &mut ManifestReader<'_>) -> std::result::Result<ManifestMeta, ReadError> {
+    match reader.next_section()? {
+        Some((SectionTag::Meta, body)) => {
+            serde_json::from_slice(&body).map_err(|_| FormatError::Invalid("head").into())
+        }
+        _ => Err(FormatError::Invalid("head").into()),
+    }
+}
+
+/// A manifest being applied.
+pub struct ManifestApply<'c> {
+    conn: &'c Connection,
+    meta: &'c ManifestMeta,
+    source: SourceId,
+    /// Catalog numbers of manifest numbers, where they differ.
+    remap: HashMap<i64, i64>,
+    /// Reserve of volumes that are met for the first time.
+    reserve: Reserve,
+    /// Paths of a full record.
+    present: HashSet<Vec<u8>>,
+}
+
+impl<'c> ManifestApply<'c> {
+    /// For the run of `meta`; makes its source when that is new.
+    pub fn new(conn: &'c Connection, meta: &'c ManifestMeta, reserve: Reserve) -> Result<Self> {
+        let source = runs::intern_source(conn, &meta.source.host, &meta.source.name, &meta.source.roots)?;
+        Ok(Self { conn, meta, source, remap: HashMap::new(), reserve, present: HashSet::new() })
+    }
+
+    /// Applies the sections behind the head, and makes the run complete.
+    pub fn apply(mut self, reader: &mut ManifestReader<'_>) -> Result<()> {
+        let newest = runs::newest_complete(self.conn, self.source)?;
+        let state = newest.as_ref().and_then(|run| run.digest).unwrap_or(StateDigest::EMPTY);
+        if self.meta.encoding == Encoding::Delta && state != self.meta.base {
+            return Err(ApplyError::OtherBase);
+        }
+        let prev = newest.map(|run| run.seq).filter(|seq| *seq < self.meta.run_seq());
+        let apply_run = ApplyRun { source: self.source, run: self.meta.run_seq(), prev };
+        let mut applier = Applier::new(self.conn, apply_run, state);
+        while let Some((tag, body)) = reader.next_section()? {
+            match tag {
+                SectionTag::Meta => return Err(FormatError::Invalid("head").into()),
+                SectionTag::Volumes => self.volumes(&body)?,
+                SectionTag::Blocks => self.blocks(&body)?,
+                SectionTag::Dictionary => self.dictionary(&body)?,
+                SectionTag::Rows => self.rows(&body, &mut applier)?,
+            }
+        }
+        if self.meta.encoding == Encoding::Full {
+            applier.end_all_but(&self.present)?;
+        }
+        if applier.digest() != self.meta.result {
+            return Err(ApplyError::WrongResult);
+        }
+        applier.finish()?;
+        self.complete(prev, reader.digest()?)
+    }
+
+    fn complete(&self, prev: Option<RunSeq>, manifest: [u8; 32]) -> Result<()> {
+        let seq = self.meta.run_seq();
+        let run = Run {
+            seq,
+            uuid: self.meta.run,
+            source: self.source,
+            state: RunState::Complete,
+            prev,
+            started_ns: self.meta.started_ns,
+            ended_ns: Some(self.meta.ended_ns),
+            digest: Some(self.meta.result),
+            manifest: Some(manifest),
+            counts: self.meta.counts,
+        };
+        if runs::get(self.conn, seq)?.is_none() {
+            runs::insert_open(self.conn, &run)?;
+        }
+        runs::complete(self.conn, &run)?;
+        pending::clear(self.conn, self.source, seq)?;
+        Ok(())
+    }
+
+    fn volumes(&self, body: &[u8]) -> Result<()> {
+        let listed: Vec<ManifestVolume> = serde_json::from_slice(body).map_err(|_| FormatError::Invalid("volumes"))?;
+        for volume in listed {
+            if volumes::find(self.conn, volume.uuid)?.is_none() {
+                volumes::put(self.conn, (volume.uuid, &volume.name), self.reserve)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn blocks(&mut self, body: &[u8]) -> Result<()> {
+        let mut fields = Reader::new(body);
+        while !fields.is_at_end() {
+            let record = BlockRecord::decode(&mut fields)?;
+            let mut numbers = Vec::with_capacity(record.numbers.len());
+            let chunks = record.table.segments.iter().flat_map(|segment| &segment.chunks);
+            let mut given = Given::default();
+            for ((id, _), no) in chunks.zip(&record.numbers) {
+                numbers.push(self.number_for(*no, id, &mut given)?);
+            }
+            let mut volumes_of = Vec::new();
+            for uuid in &record.volumes {
+                let known = volumes::find(self.conn, *uuid)?.map(|row| row.id);
+                volumes_of.push(match known {
+                    Some(id) => id,
+                    None => volumes::put(self.conn, (*uuid, &uuid.to_string()), self.reserve)?,
+                });
+            }
+            let block = NewBlock {
+                id: record.id,
+                size: record.size,
+                kind: record.kind,
+                volumes: volumes_of,
+                table: record.table,
+                numbers,
+                listed_by: Some(self.meta.run_seq()),
+            };
+            let no = blocks::register(self.conn, &block)?;
+            blocks::set_listed(self.conn, no, self.meta.run_seq())?;
+        }
+        Ok(())
+    }
+
+    /// The catalog's number for a chunk that the manifest calls `no`: the one it has; else the same, when it is free.
+    fn number_for(&mut self, no: ChunkNo, id: &ChunkId, given: &mut Given) -> Result<ChunkNo> {
+        let known = match given.by_id.get(id) {
+            Some(known) => Some(*known),
+            None => blocks::chunk_number(self.conn, id)?,
+        };
+        let local = match known {
+            Some(known) => known,
+            None => {
+                let is_free = no.0 > 0 && !given.used.contains(&no.0) && blocks::chunk(self.conn, no)?.is_none();
+                let fresh = if is_free { no } else { given.next(blocks::next_chunk_no(self.conn)?) };
+                given.put(*id, fresh);
+                fresh
+            }
+        };
+        if local != no {
+            self.remap.insert(no.0, local.0);
+        }
+        Ok(local)
+    }
+
+    fn dictionary(&mut self, body: &[u8]) -> Result<()> {
+        let mut fields = Reader::new(body);
+        while !fields.is_at_end() {
+            let run = DictionaryRun::decode(&mut fields)?;
+            for (step, (id, len)) in (0_i64..).zip(&run.chunks) {
+                let no = ChunkNo(run.first.0.wrapping_add(step));
+                let local = self.number_for(no, id, &mut Given::default())?;
+                if blocks::chunk(self.conn, local)?.is_none() {
+                    blocks::put_placeless_chunk(self.conn, local, (id, *len))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn rows(&mut self, body: &[u8], applier: &mut Applier<'_>) -> Result<()> {
+        let mut decoder = RowDecoder::new(body);
+        let mut dir = Vec::new();
+        while let Some(row) = decoder.next_row()? {
+            match row {
+                Row::Dir(path) => dir = path,
+                Row::Put(row) => {
+                    if self.meta.encoding == Encoding::Full {
+                        self.present.insert(path::join(&dir, &row.name));
+                    }
+                    let (name, change) = self.put_change(&dir, *row)?;
+                    applier.apply(&dir, &name, &change)?;
+                }
+                Row::Touch { name, detection, btime_ns } => {
+                    applier.apply(&dir, &name, &Change::Touch { detection, btime_ns })?;
+                }
+                Row::End { name, reason } => {
+                    applier.apply(&dir, &name, &Change::End(reason))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn put_change(&self, dir: &[u8], row: PutRow) -> Result<(Vec<u8>, Change)> {
+        let PutRow { name, mut version, hash_is_chunk_id, detection, ops } = row;
+        let mut content = None;
+        if let Object::Content(hash) = version.object {
+            let (extents, size, first) = self.extents(dir, &name, &ops)?;
+            let hash = match first.filter(|_| hash_is_chunk_id) {
+                Some(first) => {
+                    let (id, _) = blocks::chunk(self.conn, first)?.ok_or(ApplyError::UnknownChunk(first.0))?;
+                    FileHash(id.0)
+                }
+                None => hash,
+            };
+            if size != version.size {
+                return Err(FormatError::Invalid("file size").into());
+            }
+            version.object = Object::Content(hash);
+            content = Some(contents::put(self.conn, &Content { size, hash, extents })?);
+        }
+        Ok((name, Change::Put { version, content, detection }))
+    }
+
+    fn extents(&self, dir: &[u8], name: &[u8], ops: &[ContentOp]) -> Result<(Vec<Extent>, u64, Option<ChunkNo>)> {
+        let mut builder = ExtentBuilder::default();
+        let mut first_chunk = None;
+        let base = if ops.iter().any(|op| matches!(op, ContentOp::Copy { .. })) {
+            self.base_pieces(dir, name)?
+        } else {
+            Vec::new()
+        };
+        for op in ops {
+            match op {
+                ContentOp::Zeros { len } => builder.push_zeros(*len),
+                ContentOp::Chunks { first, n } => {
+                    for step in 0..i64::from(*n) {
+                        let no = first.0.wrapping_add(step);
+                        let local = ChunkNo(self.remap.get(&no).copied().unwrap_or(no));
+                        first_chunk.get_or_insert(local);
+                        self.push(&mut builder, local)?;
+                    }
+                }
+                ContentOp::Copy { from, n } => {
+                    let range = usize::try_from(*from).ok().zip(usize::try_from(from.saturating_add(*n)).ok());
+                    let pieces = range.and_then(|(from, to)| base.get(from..to));
+                    for piece in pieces.ok_or(FormatError::Invalid("copy"))? {
+                        match piece {
+                            BasePiece::Chunk(no) => self.push(&mut builder, *no)?,
+                            BasePiece::Zeros(len) => builder.push_zeros(*len),
+                        }
+                    }
+                }
+            }
+        }
+        let (extents, size) = builder.finish();
+        Ok((extents, size, first_chunk))
+    }
+
+    fn push(&self, builder: &mut ExtentBuilder, no: ChunkNo) -> Result<()> {
+        let (_, len) = blocks::chunk(self.conn, no)?.ok_or(ApplyError::UnknownChunk(no.0))?;
+        builder.push_chunk(no, len);
+        Ok(())
+    }
+
+    fn base_pieces(&self, dir: &[u8], name: &[u8]) -> Result<Vec<BasePiece>> {
+        let old = live_version(self.conn, self.source, (dir, name))?;
+        let Some(StoredObject::Content(id)) = old.filter(|old| old.kind == EntryKind::File).map(|old| old.object)
+        else {
+            return Err(FormatError::Invalid("copy").into());
+        };
+        let content = contents::get(self.conn, ContentId(id.0))?;
+        let mut pieces = Vec::new();
+        for (index, extent) in content.extents.iter().enumerate() {
+            if extent.chunk.0 == 0 {
+                let end = content.extents.get(index + 1).map_or(content.size, |next| next.at);
+                pieces.push(BasePiece::Zeros(end.saturating_sub(extent.at)));
+            } else {
+                pieces.extend((0..i64::from(extent.n)).map(|step| BasePiece::Chunk(ChunkNo(extent.chunk.0 + step))));
+            }
+        }
+        Ok(pieces)
+    }
+}
+
+/// Numbers given to chunks that are not in the catalog yet.
+#[derive(Debug, Default)]
+struct Given {
+    by_id: HashMap<ChunkId, ChunkNo>,
+    used: HashSet<i64>,
+    max: i64,
+}
+
+impl Given {
+    fn put(&mut self, id: ChunkId, no: ChunkNo) {
+        self.by_id.insert(id, no);
+        self.used.insert(no.0);
+        self.max = self.max.max(no.0);
+    }
+
+    fn next(&self, floor: ChunkNo) -> ChunkNo {
+        ChunkNo(floor.0.max(self.max + 1))
+    }
+}
+
+enum BasePiece {
+    Chunk(ChunkNo),
+    Zeros(u64),
+}

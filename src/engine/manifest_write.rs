@@ -1,0 +1,283 @@
+//! Writing the record of a run: which sections, in which order, and how a file's bytes are said. Where it goes is
+//! `manifest_file`'s business; when, that of the verb.
+
+use super::manifest_file::ManifestSink;
+use crate::catalog::row::StoredObject;
+use crate::catalog::versions::{Applied, Change, live_version};
+use crate::catalog::{CatalogError, Connection, blocks, contents, places};
+use crate::format::manifest::{
+    BlockRecord, DictionaryRun, ManifestMeta, ManifestVolume, SECTION_RAW_TARGET, SectionTag,
+};
+use crate::format::manifest_rows::{ContentOp, PutRow, Row, RowEncoder};
+use crate::model::content::Content;
+use crate::model::entry::EntryKind;
+use crate::model::ids::{ChunkNo, SourceId};
+use crate::model::version::{Object, Version};
+use std::collections::{BTreeMap, HashMap};
+
+type Result<T> = std::result::Result<T, CatalogError>;
+
+/// Hands every row of a run to a closure: directory, name, change, what it turned out to be, and a file's content.
+pub type RowVisitor<'v> = &'v mut dyn FnMut(&[u8], &[u8], (&Change, Applied, Option<&Content>)) -> Result<()>;
+
+/// The rows of a run, which can be gone through more than once in the same order.
+pub trait RowSource {
+    /// Hands every row to `visit`.
+    fn for_each(&self, visit: RowVisitor<'_>) -> Result<()>;
+}
+
+/// Writes a manifest's sections.
+pub struct ManifestEncoder<'e> {
+    /// The catalog before the run's last transaction.
+    pub before: &'e Connection,
+    /// Whose rows.
+    pub source: SourceId,
+    /// Whether files may be said by what the same path held before.
+    pub may_copy: bool,
+}
+
+/// Chunk numbers as disjoint ranges, first → behind the last.
+#[derive(Debug, Default)]
+struct Ranges(BTreeMap<i64, i64>);
+
+impl Ranges {
+    fn add(&mut self, first: i64, n: u32) {
+        let (mut from, mut to) = (first, first + i64::from(n));
+        while let Some((start, end)) = self.0.range(..=to).next_back().map(|(start, end)| (*start, *end)) {
+            if end < from {
+                break;
+            }
+            self.0.remove(&start);
+            from = from.min(start);
+            to = to.max(end);
+        }
+        self.0.insert(from, to);
+    }
+
+    fn contains(&self, no: i64) -> bool {
+        self.0.range(..=no).next_back().is_some_and(|(_, end)| no < *end)
+    }
+}
+
+impl ManifestEncoder<'_> {
+    /// Writes all sections: head, volumes, blocks that no manifest lists, dictionary, rows.
+    pub fn write(
+        &self,
+        sink: &mut ManifestSink,
+        (meta, volumes): (&ManifestMeta, &[ManifestVolume]),
+        rows: &dyn RowSource,
+    ) -> Result<()> {
+        put_json(sink, SectionTag::Meta, meta);
+        put_json(sink, SectionTag::Volumes, &volumes);
+        let new = self.write_blocks(sink)?;
+        self.write_dictionary(sink, &new, rows)?;
+        self.write_rows(sink, rows)
+    }
+
+    fn write_blocks(&self, sink: &mut ManifestSink) -> Result<Ranges> {
+        let mut new = Ranges::default();
+        let mut section = SectionTag::Blocks.start();
+        blocks::for_each_unlisted(self.before, &mut |record: &BlockRecord| {
+            let mut bytes = Vec::new();
+            record.encode(&mut bytes);
+            if section.len() > 2 && section.len() + bytes.len() > SECTION_RAW_TARGET {
+                sink.put_section(&std::mem::replace(&mut section, SectionTag::Blocks.start()));
+            }
+            section.extend(bytes);
+            record.numbers.iter().for_each(|no| new.add(no.0, 1));
+            Ok(())
+        })?;
+        if section.len() > 2 {
+            sink.put_section(&section);
+        }
+        Ok(new)
+    }
+
+    fn write_dictionary(&self, sink: &mut ManifestSink, new: &Ranges, rows: &dyn RowSource) -> Result<()> {
+        let mut old = Ranges::default();
+        rows.for_each(&mut |dir, name, (change, applied, content)| {
+            let Some(content) = content.filter(|_| applied == Applied::Changed) else { return Ok(()) };
+            if !matches!(change, Change::Put { .. }) {
+                return Ok(());
+            }
+            for op in self.ops(dir, name, content)? {
+                if let ContentOp::Chunks { first, n } = op {
+                    (0..i64::from(n))
+                        .map(|step| first.0 + step)
+                        .filter(|no| !new.contains(*no))
+                        .for_each(|no| old.add(no, 1));
+                }
+            }
+            Ok(())
+        })?;
+        let mut section = SectionTag::Dictionary.start();
+        for (from, to) in old.0 {
+            let mut first = from;
+            while first < to {
+                let n = u32::try_from(to - first).unwrap_or(u32::MAX).min(DictionaryRun::LEN_MAX);
+                let chunks = places::chunks_from(self.before, ChunkNo(first), n)?;
+                let chunks = chunks.into_iter().map(|chunk| (chunk.id, chunk.len)).collect();
+                DictionaryRun { first: ChunkNo(first), chunks }.encode(&mut section);
+                first += i64::from(n);
+                if section.len() > SECTION_RAW_TARGET {
+                    sink.put_section(&std::mem::replace(&mut section, SectionTag::Dictionary.start()));
+                }
+            }
+        }
+        if section.len() > 2 {
+            sink.put_section(&section);
+        }
+        Ok(())
+    }
+
+    fn write_rows(&self, sink: &mut ManifestSink, rows: &dyn RowSource) -> Result<()> {
+        let mut section = SectionTag::Rows.start();
+        let mut encoder = RowEncoder::default();
+        let mut open_dir: Option<Vec<u8>> = None;
+        rows.for_each(&mut |dir, name, (change, applied, content)| {
+            if applied == Applied::Nothing {
+                return Ok(());
+            }
+            let row = self.row(dir, name, (change, applied, content))?;
+            if section.len() > SECTION_RAW_TARGET {
+                sink.put_section(&std::mem::replace(&mut section, SectionTag::Rows.start()));
+                encoder = RowEncoder::default();
+                open_dir = None;
+            }
+            if open_dir.as_deref() != Some(dir) {
+                encoder.put(&mut section, &Row::Dir(dir.to_vec()));
+                open_dir = Some(dir.to_vec());
+            }
+            encoder.put(&mut section, &row);
+            Ok(())
+        })?;
+        if section.len() > 2 {
+            sink.put_section(&section);
+        }
+        Ok(())
+    }
+
+    fn row(
+        &self,
+        dir: &[u8],
+        name: &[u8],
+        (change, applied, content): (&Change, Applied, Option<&Content>),
+    ) -> Result<Row> {
+        let name_bytes = name.to_vec();
+        Ok(match change {
+            Change::Put { version, detection, .. } if applied == Applied::Touched => {
+                Row::Touch { name: name_bytes, detection: *detection, btime_ns: version.btime_ns }
+            }
+            Change::Put { version, detection, .. } => {
+                let ops = match content {
+                    Some(content) => self.ops(dir, name, content)?,
+                    None => Vec::new(),
+                };
+                let hash_is_chunk_id = self.hash_is_chunk_id(version, &ops)?;
+                Row::Put(Box::new(PutRow {
+                    name: name_bytes,
+                    version: version.clone(),
+                    hash_is_chunk_id,
+                    detection: *detection,
+                    ops,
+                }))
+            }
+            Change::Touch { detection, btime_ns } => {
+                Row::Touch { name: name_bytes, detection: *detection, btime_ns: *btime_ns }
+            }
+            Change::End(reason) => Row::End { name: name_bytes, reason: *reason },
+        })
+    }
+
+    fn hash_is_chunk_id(&self, version: &Version, ops: &[ContentOp]) -> Result<bool> {
+        let (Object::Content(hash), [ContentOp::Chunks { first, n: 1 }]) = (&version.object, ops) else {
+            return Ok(false);
+        };
+        Ok(blocks::chunk(self.before, *first)?.is_some_and(|(id, _)| id.0 == hash.0))
+    }
+
+    /// How a content is said: what the same path held before is copied, the rest named by chunk numbers.
+    fn ops(&self, dir: &[u8], name: &[u8], content: &Content) -> Result<Vec<ContentOp>> {
+        let base = if self.may_copy { self.base_pieces(dir, name)? } else { HashMap::new() };
+        let mut ops = Vec::new();
+        for (index, extent) in content.extents.iter().enumerate() {
+            if extent.chunk.0 == 0 {
+                let end = content.extents.get(index + 1).map_or(content.size, |next| next.at);
+                ops.push(ContentOp::Zeros { len: end - extent.at });
+                continue;
+            }
+            for no in (0..i64::from(extent.n)).map(|step| extent.chunk.0 + step) {
+                push_chunk(&mut ops, no, base.get(&no).copied());
+            }
+        }
+        Ok(ops)
+    }
+
+    /// Ordinals of the chunks that the path's content had before. A single chunk is not worth a look.
+    fn base_pieces(&self, dir: &[u8], name: &[u8]) -> Result<HashMap<i64, u64>> {
+        let mut pieces = HashMap::new();
+        let Some(old) = live_version(self.before, self.source, (dir, name))? else { return Ok(pieces) };
+        let StoredObject::Content(id) = old.object else { return Ok(pieces) };
+        if old.kind != EntryKind::File {
+            return Ok(pieces);
+        }
+        let mut ordinal = 0_u64;
+        for extent in contents::get(self.before, id)?.extents {
+            for step in 0..i64::from(extent.n) {
+                if extent.chunk.0 != 0 {
+                    pieces.entry(extent.chunk.0 + step).or_insert(ordinal);
+                }
+                ordinal += 1;
+            }
+        }
+        Ok(pieces)
+    }
+}
+
+/// Appends a chunk, joining it to the op before where it goes on from that.
+fn push_chunk(ops: &mut Vec<ContentOp>, no: i64, in_base: Option<u64>) {
+    match (ops.last_mut(), in_base) {
+        (Some(ContentOp::Copy { from, n }), Some(ordinal)) if *from + *n == ordinal => *n += 1,
+        (_, Some(ordinal)) => ops.push(ContentOp::Copy { from: ordinal, n: 1 }),
+        (Some(ContentOp::Chunks { first, n }), None) if first.0 + i64::from(*n) == no && *n < u32::MAX => *n += 1,
+        (_, None) => ops.push(ContentOp::Chunks { first: ChunkNo(no), n: 1 }),
+    }
+}
+
+fn put_json(sink: &mut ManifestSink, tag: SectionTag, value: &impl serde::Serialize) {
+    let mut section = tag.start();
+    section.extend(serde_json::to_vec(value).expect("plain data has a JSON form"));
+    sink.put_section(&section);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_join_when_they_touch_and_know_what_is_in_them() {
+        let mut ranges = Ranges::default();
+        for no in [5, 7, 6, 1, 10, 9, 8] {
+            ranges.add(no, 1);
+        }
+        assert_eq!(ranges.0, BTreeMap::from([(1, 2), (5, 11)]));
+        ranges.add(2, 3);
+        assert_eq!(ranges.0, BTreeMap::from([(1, 11)]));
+        assert!(ranges.contains(1) && ranges.contains(10) && !ranges.contains(11) && !ranges.contains(0));
+    }
+
+    #[test]
+    fn chunks_of_the_base_are_copied_in_runs() {
+        let mut ops = Vec::new();
+        for (no, in_base) in [(1, Some(0)), (2, Some(1)), (50, None), (51, None), (3, Some(2)), (1, Some(0))] {
+            push_chunk(&mut ops, no, in_base);
+        }
+        let expected = [
+            ContentOp::Copy { from: 0, n: 2 },
+            ContentOp::Chunks { first: ChunkNo(50), n: 2 },
+            ContentOp::Copy { from: 2, n: 1 },
+            ContentOp::Copy { from: 0, n: 1 },
+        ];
+        assert_eq!(ops, expected);
+    }
+}

@@ -1,0 +1,376 @@
+//! `rebuild-catalog`: brings the catalog back from volumes alone. Reads labels, manifests, directory listings, each
+//! volume's index, and the tables of blocks that no manifest lists; never a chunk.
+
+use super::block_file::{ReadError, read_header, read_table};
+use super::error::{EngineError, Result};
+use super::manifest_apply::ApplyError;
+use super::observer::{Expected, Observer, Phase};
+use super::recover::{Manifests, apply_one};
+use crate::catalog::blocks::{self, NewBlock};
+use crate::catalog::settings::Settings;
+use crate::catalog::{Catalog, CatalogError, damage, places, runs, volumes};
+use crate::format::block::BlockTable;
+use crate::format::container::{ContainerKind, FormatError, HEADER_LEN, TRAILER_LEN};
+use crate::format::layout;
+use crate::model::ids::{BlockId, RunSeq, VolumeId};
+use crate::model::params::Compression;
+use crate::model::path::show;
+use crate::volume::handle::{Volume, VolumeError};
+use crate::volume::index::IndexDb;
+use crate::volume::store::Store;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Paths that a report lists at most.
+const LISTED_MAX: usize = 1000;
+/// Run numbers that are passed over when a volume was not seen: it may hold runs of its own.
+const RUNS_PASSED_OVER: i64 = 1000;
+
+/// What to rebuild from.
+#[derive(Debug, Clone, Default)]
+pub struct RebuildOptions {
+    /// Where volumes are mounted; the places that a catalog in place knows are tried too.
+    pub volumes: Vec<PathBuf>,
+}
+
+/// What a rebuild brought back.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct RebuildReport {
+    /// The catalog's path.
+    pub catalog: String,
+    /// Complete runs.
+    pub runs: u64,
+    /// Runs whose manifest was found and leads nowhere, with the reason.
+    pub unreachable_runs: Vec<String>,
+    /// Sources.
+    pub sources: u64,
+    /// Versions, live and past.
+    pub file_versions: u64,
+    /// Chunks.
+    pub chunks: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// Volumes that were read, by name.
+    pub volumes_found: Vec<String>,
+    /// Volumes that manifests know and that were not given, by name and identity.
+    pub volumes_missing: Vec<String>,
+    /// Versions that cannot be restored without those: `source: path (runs)`, the first 1,000.
+    pub files_needing_missing: Vec<String>,
+    /// How many there are.
+    pub files_needing_missing_total: u64,
+    /// Blocks that a manifest places on a volume that was read and that are not there.
+    pub blocks_missing: u64,
+    /// Bytes that were read.
+    pub bytes_read: u64,
+    /// Where the catalog that was in place is now.
+    pub kept_as: Option<String>,
+    /// What else is worth knowing.
+    pub warnings: Vec<String>,
+    /// Seconds.
+    pub duration_s: f64,
+}
+
+/// Builds a new catalog beside the old one and swaps it in when it is complete.
+pub fn rebuild_catalog(path: &Path, options: &RebuildOptions, observer: &dyn Observer) -> Result<RebuildReport> {
+    let began = Instant::now();
+    let mut report = RebuildReport { catalog: path.display().to_string(), ..RebuildReport::default() };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder).map_err(|source| CatalogError::Io { path: folder.to_owned(), source })?;
+    }
+    let _lock = Catalog::lock(path)?;
+    let found = find_volumes(path, options, &mut report)?;
+    let building = beside(path, ".rebuilding");
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        remove_if_there(&beside(&building, suffix))?;
+    }
+    let mut catalog = Catalog::create(&building, &settings_of(&found[0]))?;
+    let known = put_volumes(&mut catalog, &found, &mut report)?;
+    apply_manifests(&mut catalog, (&found, &known), &mut report, observer)?;
+    compare_blocks(&mut catalog, (&found, &known), &mut report, observer)?;
+    name_missing(&mut catalog, &known, &mut report)?;
+    count(&catalog, &mut report)?;
+    catalog.checkpoint()?;
+    drop(catalog);
+    report.kept_as = swap_in(path, &building)?;
+    report.duration_s = began.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn remove_if_there(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(CatalogError::Io { path: path.to_owned(), source }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The volumes that were given, and those that a catalog in place remembers; all of one repository.
+fn find_volumes(path: &Path, options: &RebuildOptions, report: &mut RebuildReport) -> Result<Vec<Volume>> {
+    let mut found: Vec<Volume> = Vec::new();
+    for dir in &options.volumes {
+        put_volume(&mut found, Volume::open(dir)?)?;
+    }
+    if path.exists() {
+        for dir in remembered_places(path) {
+            // What is not there now, or is something else, is simply not used.
+            let Ok(volume) = Volume::open(&dir) else { continue };
+            let is_ours = found.first().is_none_or(|first| first.label.repository == volume.label.repository);
+            let is_new = !found.iter().any(|known| known.label.volume == volume.label.volume);
+            if is_ours && is_new {
+                found.push(volume);
+            }
+        }
+    }
+    if found.is_empty() {
+        return Err(EngineError::Usage(
+            "no volume to rebuild from; name where they are mounted: `raidtape rebuild-catalog --volume DIR`"
+                .to_owned(),
+        ));
+    }
+    report.volumes_found = found.iter().map(|volume| volume.label.name.clone()).collect();
+    Ok(found)
+}
+
+fn put_volume(found: &mut Vec<Volume>, volume: Volume) -> Result<()> {
+    if let Some(first) = found.first()
+        && first.label.repository != volume.label.repository
+    {
+        let (theirs, ours) = (volume.label.repository, first.label.repository);
+        return Err(VolumeError::ForeignRepository { dir: volume.root, theirs, ours }.into());
+    }
+    if let Some(same) = found.iter().find(|known| known.label.volume == volume.label.volume) {
+        return Err(EngineError::Usage(format!(
+            "{} and {} both say that they are volume {} ({}); name only one of them",
+            same.root.display(),
+            volume.root.display(),
+            volume.label.name,
+            volume.label.volume
+        )));
+    }
+    found.push(volume);
+    Ok(())
+}
+
+/// Where a catalog, as damaged as it may be, remembers its volumes to be.
+fn remembered_places(path: &Path) -> Vec<PathBuf> {
+    let rows = Catalog::open(path).and_then(|catalog| volumes::all(catalog.conn()));
+    rows.unwrap_or_default().into_iter().filter_map(|row| row.path).collect()
+}
+
+fn settings_of(volume: &Volume) -> Settings {
+    let label = &volume.label;
+    Settings {
+        repository: label.repository,
+        hash: label.hash,
+        chunker: label.chunker,
+        block_size: label.block_size,
+        compression: Compression::Zstd(3),
+        reserve: label.reserve,
+    }
+}
+
+fn put_volumes(catalog: &mut Catalog, found: &[Volume], report: &mut RebuildReport) -> Result<Vec<VolumeId>> {
+    let mut ids = Vec::new();
+    for volume in found {
+        let label = &volume.label;
+        let id = volumes::put(catalog.conn(), (label.volume, &label.name), label.reserve)?;
+        let place = std::path::absolute(&volume.root).unwrap_or_else(|_| volume.root.clone());
+        volumes::set_path(catalog.conn(), id, &place)?;
+        ids.push(id);
+        report.bytes_read += label.encode().len() as u64;
+    }
+    Ok(ids)
+}
+
+/// Applies every run's manifest by number, each from the first place where it is sound.
+fn apply_manifests(
+    catalog: &mut Catalog,
+    (found, ids): (&[Volume], &[VolumeId]),
+    report: &mut RebuildReport,
+    observer: &dyn Observer,
+) -> Result<()> {
+    let mut manifests = Manifests::new();
+    for (volume, id) in found.iter().zip(ids) {
+        let listed = volume.store().list(layout::RUNS, &mut |key, _| {
+            if let Some((seq, uuid, _)) = layout::parse_manifest_key(key) {
+                manifests.entry((seq, uuid)).or_default().push((*id, key.to_owned()));
+            }
+        });
+        listed.map_err(EngineError::store(&volume.label.name))?;
+    }
+    observer.begin(Phase::Rebuild, Expected { items: Some(manifests.len() as u64), bytes: None });
+    let mut newest: BTreeMap<VolumeId, RunSeq> = BTreeMap::new();
+    for ((seq, uuid), places) in &manifests {
+        if observer.is_cancelled() {
+            return Err(EngineError::Interrupted);
+        }
+        let mut is_applied = false;
+        let mut reasons = Vec::new();
+        for (volume, key) in places {
+            let Some(at) = ids.iter().position(|id| id == volume) else { continue };
+            match apply_one(catalog, found[at].store().as_ref(), key, (*seq, *uuid)) {
+                Ok(len) => {
+                    report.bytes_read += len;
+                    is_applied = true;
+                    break;
+                }
+                Err(ApplyError::Catalog(error)) => return Err(error.into()),
+                Err(error) => reasons.push(format!("{key} on {}: {error}", found[at].label.name)),
+            }
+        }
+        if is_applied {
+            places.iter().for_each(|(volume, _)| {
+                newest.insert(*volume, *seq);
+            });
+            report.warnings.append(&mut reasons);
+        } else {
+            report.unreachable_runs.push(format!("run {seq}: {}", reasons.join("; ")));
+        }
+        observer.advance(1, 0);
+    }
+    for (volume, seq) in newest {
+        volumes::set_last_manifest(catalog.conn(), volume, seq)?;
+    }
+    Ok(())
+}
+
+/// Holds what the manifests say of blocks against what lies on the volumes.
+fn compare_blocks(
+    catalog: &mut Catalog,
+    (found, ids): (&[Volume], &[VolumeId]),
+    report: &mut RebuildReport,
+    observer: &dyn Observer,
+) -> Result<()> {
+    for (volume, id) in found.iter().zip(ids) {
+        let mut here: BTreeMap<BlockId, u64> = BTreeMap::new();
+        let listed = volume.store().list(layout::CHUNKS, &mut |key, size| {
+            here.extend(layout::parse_block_key(key).map(|id| (id, size)));
+        });
+        listed.map_err(EngineError::store(&volume.label.name))?;
+        let index = IndexDb::load(&volume.root).unwrap_or_default();
+        report.bytes_read += index.len() as u64 * 64;
+        let tx = catalog.begin()?;
+        for row in places::all_blocks(&tx)? {
+            let size_here = here.remove(&row.id);
+            if size_here == Some(row.size) {
+                blocks::put_copy(&tx, row.no, *id)?;
+            } else if row.volumes.contains(id) {
+                report.blocks_missing += 1;
+                blocks::mark_bad(&tx, row.no)?;
+            }
+        }
+        for (block, size) in &here {
+            match orphan_table(volume.store().as_ref(), *block, report) {
+                Ok(table) => {
+                    let numbers = blocks::numbers_for(&tx, &table)?;
+                    let kind = ContainerKind::Block as u8;
+                    let new =
+                        NewBlock { id: *block, size: *size, kind, volumes: vec![*id], table, numbers, listed_by: None };
+                    blocks::register(&tx, &new)?;
+                }
+                Err(error) => observer.warn(&format!("block {block} on {} cannot be used: {error}", volume.label.name)),
+            }
+        }
+        for entry in index {
+            if let (Some(no), Some(at_ns)) = (blocks::number_of(&tx, entry.id)?, entry.verified_ns) {
+                blocks::set_verified(&tx, no, (*id, at_ns))?;
+            }
+        }
+        tx.commit().map_err(CatalogError::from)?;
+    }
+    Ok(())
+}
+
+/// The table of a block that no manifest lists.
+fn orphan_table(
+    store: &dyn Store,
+    id: BlockId,
+    report: &mut RebuildReport,
+) -> std::result::Result<BlockTable, ReadError> {
+    let object = store.open(&layout::block_key(&id))?;
+    if read_header(object.as_ref())?.kind != ContainerKind::Block {
+        return Err(FormatError::Invalid("kind").into());
+    }
+    let table = read_table(object.as_ref())?;
+    let table_len = BlockTable::encoded_len(table.segments.len(), table.chunk_count());
+    report.bytes_read += (HEADER_LEN + TRAILER_LEN + table_len) as u64;
+    Ok(table)
+}
+
+/// Names the volumes that were not seen, and what cannot be had without them.
+fn name_missing(catalog: &mut Catalog, found: &[VolumeId], report: &mut RebuildReport) -> Result<()> {
+    let conn = catalog.conn();
+    let missing: Vec<_> = volumes::all(conn)?.into_iter().filter(|row| !found.contains(&row.id)).collect();
+    if missing.is_empty() && report.unreachable_runs.is_empty() {
+        return Ok(());
+    }
+    report.volumes_missing = missing.iter().map(|row| format!("{} ({})", row.name, row.uuid)).collect();
+    runs::set_floor(conn, RunSeq(runs::next_seq(conn)?.0 + RUNS_PASSED_OVER - 1))?;
+    let sources: BTreeMap<_, _> = runs::sources(conn)?
+        .into_iter()
+        .map(|source| (source.id, format!("{}:{}", source.host, source.name)))
+        .collect();
+    let ids: Vec<VolumeId> = missing.iter().map(|row| row.id).collect();
+    for content in damage::contents_only_on(conn, &ids)? {
+        damage::for_each_user(conn, content, &mut |user| {
+            report.files_needing_missing_total += 1;
+            if report.files_needing_missing.len() < LISTED_MAX {
+                let source = sources.get(&user.source).cloned().unwrap_or_default();
+                let to = user.last_run.map_or_else(|| "now".to_owned(), |run| run.to_string());
+                report.files_needing_missing.push(format!(
+                    "{source}: {} (runs {} to {to})",
+                    show(&user.path),
+                    user.first_run
+                ));
+            }
+            Ok(())
+        })?;
+    }
+    report.files_needing_missing.sort();
+    Ok(())
+}
+
+fn count(catalog: &Catalog, report: &mut RebuildReport) -> Result<()> {
+    let totals = runs::totals(catalog.conn())?;
+    report.runs = totals.runs;
+    report.sources = totals.sources;
+    report.file_versions = totals.file_versions;
+    report.chunks = totals.chunks;
+    report.blocks = totals.blocks;
+    Ok(())
+}
+
+/// Puts the new catalog in place; what was there is kept under another name.
+fn swap_in(path: &Path, building: &Path) -> Result<Option<String>> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CatalogError::Io { path, source }
+    };
+    let mut kept = None;
+    if path.symlink_metadata().is_ok() {
+        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        let aside = beside(path, &format!(".broken-{stamp}"));
+        for suffix in ["-wal", "-shm", "-journal", ""] {
+            let from = beside(path, suffix);
+            if from.symlink_metadata().is_ok() {
+                std::fs::rename(&from, beside(&aside, suffix)).map_err(io(&from))?;
+            }
+        }
+        kept = Some(aside.display().to_string());
+    }
+    std::fs::rename(building, path).map_err(io(building))?;
+    for suffix in ["-wal", "-shm"] {
+        remove_if_there(&beside(building, suffix))?;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))?;
+    Ok(kept)
+}

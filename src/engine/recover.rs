@@ -1,0 +1,224 @@
+//! What every writing run does first: brings in what a crash, an older catalog or an absent volume left behind. Runs
+//! whose manifest is durable are completed, others given up; whole blocks that no row names are adopted; volumes get
+//! the manifests that they lack.
+
+use super::block_file::{ReadError, read_header, read_table};
+use super::error::{EngineError, Result};
+use super::manifest_apply::{ApplyError, ManifestApply, read_meta};
+use super::manifest_file::ManifestReader;
+use super::observer::Observer;
+use super::repository::Repository;
+use crate::catalog::blocks::{self, NewBlock};
+use crate::catalog::runs::{self, Run, RunState};
+use crate::catalog::volumes;
+use crate::catalog::{Catalog, CatalogError};
+use crate::codec::hash::Hasher;
+use crate::format::block::BlockTable;
+use crate::format::container::{ContainerKind, FormatError};
+use crate::format::layout::{self, ManifestCopy};
+use crate::model::ids::{BlockId, RunSeq, RunUuid, VolumeId};
+use crate::model::params::HashAlgo;
+use crate::volume::store::{Object, Store, StoreError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Bytes read at once when a whole block is hashed.
+const READ_LEN: usize = 1 << 20;
+/// Bytes of one manifest that is copied at most.
+const MANIFEST_LEN_MAX: usize = 1 << 30;
+
+/// Does all of it; the volumes are locked.
+pub fn recover(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
+    let crashed = runs::open_ones(repository.catalog.conn())?;
+    roll_forward(repository, observer)?;
+    if !crashed.is_empty() {
+        adopt_blocks(repository, observer)?;
+        for run in runs::open_ones(repository.catalog.conn())? {
+            runs::set_state(repository.catalog.conn(), run.seq, RunState::Aborted)?;
+        }
+    }
+    replicate_manifests(repository, observer)
+}
+
+/// Manifests by run, each with the places where it lies.
+pub type Manifests = BTreeMap<(RunSeq, RunUuid), Vec<(VolumeId, String)>>;
+
+/// Manifests on the volumes of runs that the catalog does not have as complete, oldest first.
+fn unknown_manifests(repository: &Repository) -> Result<Manifests> {
+    let known: BTreeSet<RunUuid> = runs::all(repository.catalog.conn())?
+        .into_iter()
+        .filter(|run| run.state != RunState::Open)
+        .map(|run| run.uuid)
+        .collect();
+    let mut found = Manifests::new();
+    for mounted in &repository.mounted {
+        let listed = mounted.store().list(layout::RUNS, &mut |key, _| {
+            if let Some((seq, uuid, _)) = layout::parse_manifest_key(key)
+                && !known.contains(&uuid)
+            {
+                found.entry((seq, uuid)).or_default().push((mounted.row.id, key.to_owned()));
+            }
+        });
+        listed.map_err(EngineError::store(&mounted.row.name))?;
+    }
+    Ok(found)
+}
+
+/// Completes runs whose manifest is durable: those that a crash left open, and those that an older copy of the
+/// catalog does not know.
+fn roll_forward(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
+    for ((seq, uuid), places) in unknown_manifests(repository)? {
+        let mut last = None;
+        for (volume, key) in places {
+            let Some(store) = repository.volume(volume).map(|mounted| Arc::clone(mounted.store())) else { continue };
+            match apply_one(&mut repository.catalog, store.as_ref(), &key, (seq, uuid)) {
+                Ok(_) => {
+                    observer.warn(&format!("run {seq} was found on the volumes and is in the catalog again"));
+                    last = None;
+                    break;
+                }
+                Err(ApplyError::Catalog(error)) => return Err(error.into()),
+                Err(error) => last = Some((volume, key, error)),
+            }
+        }
+        if let Some((volume, key, error)) = last {
+            let volume = repository.volume_words(volume);
+            observer.warn(&format!("{key} on volume {volume} cannot be used: {error}"));
+        }
+    }
+    Ok(())
+}
+
+/// Applies the manifest `key` of run `seq` to the catalog, in one transaction. Returns its length.
+pub fn apply_one(
+    catalog: &mut Catalog,
+    store: &dyn Store,
+    key: &str,
+    (seq, uuid): (RunSeq, RunUuid),
+) -> std::result::Result<u64, ApplyError> {
+    let settings = catalog.settings().clone();
+    let object = store.open(key).map_err(ReadError::from)?;
+    let (mut reader, _) = ManifestReader::open(object.as_ref(), Some(settings.repository))?;
+    let meta = read_meta(&mut reader)?;
+    if meta.run != uuid || meta.run_seq() != seq {
+        return Err(FormatError::Invalid("name").into());
+    }
+    let tx = catalog.begin()?;
+    if runs::get(&tx, seq)?.is_some_and(|run| run.uuid != uuid) {
+        return Err(FormatError::Invalid("number: another run has it").into());
+    }
+    ManifestApply::new(&tx, &meta, settings.reserve)?.apply(&mut reader)?;
+    tx.commit().map_err(CatalogError::from)?;
+    Ok(object.len())
+}
+
+/// The hash of a whole object.
+pub fn hash_object(object: &dyn Object, algo: HashAlgo) -> std::result::Result<[u8; 32], StoreError> {
+    let mut hasher = Hasher::new(algo);
+    let mut buffer = vec![0; READ_LEN];
+    let mut at = 0;
+    while at < object.len() {
+        let len = usize::try_from(object.len() - at).unwrap_or(READ_LEN).min(READ_LEN);
+        object.read_exact_at(at, &mut buffer[..len])?;
+        hasher.update(&buffer[..len]);
+        at += len as u64;
+    }
+    Ok(hasher.finalize())
+}
+
+/// Registers whole blocks that lie on the volumes and that no row names: a crash came between their rename and their
+/// commit.
+fn adopt_blocks(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
+    let settings = repository.settings().clone();
+    let mut orphans: Vec<(VolumeId, BlockId, u64)> = Vec::new();
+    for mounted in repository.writable() {
+        let mut listed = Vec::new();
+        let result = mounted.store().list(layout::CHUNKS, &mut |key, size| {
+            listed.extend(layout::parse_block_key(key).map(|id| (id, size)));
+        });
+        result.map_err(EngineError::store(&mounted.row.name))?;
+        for (id, size) in listed {
+            if blocks::number_of(repository.catalog.conn(), id)?.is_none() {
+                orphans.push((mounted.row.id, id, size));
+            }
+        }
+    }
+    for (volume, id, size) in orphans {
+        let Some(store) = repository.volume(volume).map(|mounted| Arc::clone(mounted.store())) else { continue };
+        match read_orphan(store.as_ref(), id, settings.hash) {
+            Ok(table) => {
+                let tx = repository.catalog.begin()?;
+                let numbers = blocks::numbers_for(&tx, &table)?;
+                let kind = ContainerKind::Block as u8;
+                let block = NewBlock { id, size, kind, volumes: vec![volume], table, numbers, listed_by: None };
+                blocks::register(&tx, &block)?;
+                tx.commit().map_err(CatalogError::from)?;
+            }
+            Err(error) => {
+                let volume = repository.volume_words(volume);
+                observer.warn(&format!("block {id} on volume {volume} is in no catalog and cannot be used: {error}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_orphan(store: &dyn Store, id: BlockId, algo: HashAlgo) -> std::result::Result<BlockTable, ReadError> {
+    let object = store.open(&layout::block_key(&id))?;
+    let header = read_header(object.as_ref())?;
+    if header.kind != ContainerKind::Block || hash_object(object.as_ref(), algo)? != id.0 {
+        return Err(FormatError::Checksum("file").into());
+    }
+    read_table(object.as_ref())
+}
+
+/// Copies to every writable volume the manifests of complete runs that it lacks, from any volume that has them.
+fn replicate_manifests(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
+    let complete: Vec<Run> = runs::all(repository.catalog.conn())?
+        .into_iter()
+        .filter(|run| run.state == RunState::Complete && run.manifest.is_some())
+        .collect();
+    let Some(newest) = complete.last().map(|run| run.seq) else { return Ok(()) };
+    let behind: Vec<VolumeId> = repository
+        .writable()
+        .filter(|mounted| mounted.row.last_seq.is_none_or(|seq| seq < newest))
+        .map(|mounted| mounted.row.id)
+        .collect();
+    for id in behind {
+        let Some(mounted) = repository.volume(id) else { continue };
+        let name = mounted.row.name.clone();
+        let mut missing = 0;
+        for run in &complete {
+            let key = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
+            if mounted.store().head(&key).map_err(EngineError::store(&name))?.is_none() {
+                missing += u64::from(!copy_manifest(repository, id, &key)?);
+            }
+        }
+        if missing > 0 {
+            observer.warn(&format!(
+                "volume {name} lacks the records of {missing} runs, and no volume that is here has them; mount the \
+                 others once to bring it up to date"
+            ));
+            continue;
+        }
+        volumes::set_last_manifest(repository.catalog.conn(), id, newest)?;
+        if let Some(mounted) = repository.mounted.iter_mut().find(|mounted| mounted.row.id == id) {
+            mounted.row.last_seq = Some(newest);
+        }
+    }
+    Ok(())
+}
+
+fn copy_manifest(repository: &Repository, to: VolumeId, key: &str) -> Result<bool> {
+    let Some(target) = repository.volume(to) else { return Ok(false) };
+    for from in repository.mounted.iter().filter(|mounted| mounted.row.id != to) {
+        match from.store().read_all(key, MANIFEST_LEN_MAX) {
+            Ok(bytes) => {
+                target.store().put_new(key, &bytes).map_err(EngineError::store(&target.row.name))?;
+                return Ok(true);
+            }
+            Err(_) => continue,
+        }
+    }
+    Ok(false)
+}

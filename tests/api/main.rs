@@ -1,0 +1,2 @@
+//! The library from outside: verbs against real directories.
+mod backup;
