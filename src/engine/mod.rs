@@ -7,10 +7,14 @@ pub mod add_volume;
 pub mod backup;
 pub mod block_file;
 pub mod error;
+pub mod genmeta;
 pub mod init;
 pub mod manifest_file;
 pub mod observer;
 pub mod repository;
+#[cfg(test)]
+mod test_repository;
+pub mod validate;
 
 pub use error::{EngineError, Exit};
 pub use observer::Observer;

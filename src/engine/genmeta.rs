@@ -1,0 +1,1 @@
+//! `genmeta`: writes the sidecars.
