@@ -1,1 +1,0 @@
-//! `genmeta`: writes the sidecars.
