@@ -319,3 +319,17 @@ pub fn put_copy(conn: &Connection, block: BlockNo, volume: VolumeId) -> Result<(
         .execute(params![block.0, volume.0])?;
     Ok(())
 }
+
+/// Sets the state of one copy: `ok`, `bad` or `missing`.
+pub fn set_copy_state(conn: &Connection, block: BlockNo, (volume, state): (VolumeId, &str)) -> Result<()> {
+    conn.prepare_cached("UPDATE copies SET state = ?3 WHERE block = ?1 AND volume = ?2 AND state <> ?3")?
+        .execute(params![block.0, volume.0, state])?;
+    Ok(())
+}
+
+/// Gives a block another name, as if it had been written wrong from the start.
+#[cfg(test)]
+pub(crate) fn rename_for_test(conn: &Connection, from: BlockId, to: BlockId) {
+    let renamed = conn.execute("UPDATE blocks SET name = ?2 WHERE name = ?1", params![from.0, to.0]).unwrap();
+    assert_eq!(renamed, 1);
+}

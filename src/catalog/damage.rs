@@ -5,7 +5,7 @@ use super::error::Result;
 use super::row::{StoredVersion, VERSION_COLUMNS};
 use crate::model::ids::{BlockNo, ChunkNo, ContentId, SourceId, VolumeId};
 use crate::model::path;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, params};
 
 /// A use of a chunk by a content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,26 @@ pub fn for_each_user(
         each(user_from_row(row)?)?;
     }
     Ok(())
+}
+
+/// The versions that hold a content, by path and run, if there are at most `limit` of them; else `None`, and
+/// [`for_each_user`] goes through them.
+pub fn users_up_to(conn: &Connection, content: ContentId, limit: usize) -> Result<Option<Vec<ContentUser>>> {
+    let counted: i64 = conn
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM live WHERE obj = ?1 AND mode >> 12 = 8
+             UNION ALL SELECT 1 FROM past WHERE obj = ?1 AND mode >> 12 = 8 LIMIT ?2)",
+        )?
+        .query_row(params![content.0, i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)], |row| row.get(0))?;
+    if usize::try_from(counted).map_or(true, |counted| counted > limit) {
+        return Ok(None);
+    }
+    let mut users = Vec::new();
+    for_each_user(conn, content, &mut |user| {
+        users.push(user);
+        Ok(())
+    })?;
+    Ok(Some(users))
 }
 
 fn user_from_row(row: &Row<'_>) -> Result<ContentUser> {

@@ -16,6 +16,7 @@ pub mod places;
 pub mod row;
 pub mod runs;
 pub mod settings;
+pub mod sidecars;
 pub mod state;
 pub mod versions;
 pub mod view;

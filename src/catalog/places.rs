@@ -2,6 +2,7 @@
 
 use super::contents;
 use super::error::{CatalogError, Result};
+use super::view::AsOf;
 use crate::model::ids::{BlockId, BlockNo, ChunkId, ChunkNo, ContentId, SegmentNo, VolumeId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -183,4 +184,25 @@ pub fn blocks_to_verify(conn: &Connection) -> Result<Vec<BlockRow>> {
 pub fn all_blocks(conn: &Connection) -> Result<Vec<BlockRow>> {
     let mut select = conn.prepare(&format!("{BLOCK_SELECT} ORDER BY b.id"))?;
     Ok(select.query_map([], block_from_row)?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Blocks that hold any place of a chunk that a file of one state uses, by number.
+pub fn blocks_of_state(conn: &Connection, as_of: AsOf) -> Result<Vec<BlockNo>> {
+    let mut select = conn.prepare(
+        "WITH used(content) AS (
+           SELECT v.obj FROM live v JOIN dirs d ON d.id = v.dir
+             WHERE d.source = ?1 AND v.first_run <= ?2 AND v.mode >> 12 = 8
+           UNION SELECT v.obj FROM past v JOIN dirs d ON d.id = v.dir
+             WHERE d.source = ?1 AND v.first_run <= ?2 AND v.last_run >= ?2 AND v.mode >> 12 = 8),
+         span(chunk, n) AS (
+           SELECT t.chunk, t.n FROM used JOIN contents t ON t.id = used.content WHERE t.chunk > 0
+           UNION SELECT e.chunk, e.n FROM used JOIN extents e ON e.content = used.content WHERE e.chunk > 0)
+         SELECT s.block FROM span CROSS JOIN chunks c ON c.no >= span.chunk AND c.no < span.chunk + span.n
+           JOIN segments s ON s.id = c.seg
+         UNION SELECT s.block FROM span CROSS JOIN chunk_more m ON m.no >= span.chunk AND m.no < span.chunk + span.n
+           JOIN segments s ON s.id = m.seg
+         ORDER BY 1",
+    )?;
+    let rows = select.query_map(params![as_of.source.0, as_of.run.0], |row| row.get(0).map(BlockNo))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }

@@ -221,17 +221,27 @@ impl SegmentReader {
         }
         self.stored.resize(len, 0);
         object.read_exact_at(segment.offset, &mut self.stored)?;
-        let (header, stored) = self.stored.split_at(SEGMENT_HEADER_LEN);
-        SegmentHeader::check(header, stored)?;
-        let found = SegmentHeader::decode(header)?;
-        if found.raw_len != segment.raw_len || found.codec != segment.codec || found.stored_len != segment.stored_len {
-            return Err(FormatError::Invalid("segment header").into());
-        }
-        let codec = Codec::from_tag(segment.codec).ok_or(FormatError::Unsupported("an unknown codec"))?;
-        let stored = Stored { codec, bytes: stored, raw_len: segment.raw_len as usize };
-        self.decoder.decode(stored, &mut self.raw).map_err(|_| ReadError::Content)?;
+        decode_segment(segment, &self.stored, (&mut self.decoder, &mut self.raw))?;
         Ok(&self.raw)
     }
+}
+
+/// Checks and decodes one segment of which all bytes, its header first, are at hand; the raw bytes are in `raw` then.
+/// The one way in which stored bytes become content, for restore, validate and repair alike.
+pub fn decode_segment(
+    segment: &SegmentRef,
+    bytes: &[u8],
+    (decoder, raw): (&mut SegmentDecoder, &mut Vec<u8>),
+) -> Result<(), ReadError> {
+    let (header, stored) = bytes.split_at_checked(SEGMENT_HEADER_LEN).ok_or(FormatError::Short)?;
+    SegmentHeader::check(header, stored)?;
+    let found = SegmentHeader::decode(header)?;
+    if found.raw_len != segment.raw_len || found.codec != segment.codec || found.stored_len != segment.stored_len {
+        return Err(FormatError::Invalid("segment header").into());
+    }
+    let codec = Codec::from_tag(segment.codec).ok_or(FormatError::Unsupported("an unknown codec"))?;
+    let stored = Stored { codec, bytes: stored, raw_len: segment.raw_len as usize };
+    decoder.decode(stored, raw).map_err(|_| ReadError::Content)
 }
 
 /// Whether `bytes` are the chunk `id`.

@@ -7,6 +7,7 @@ pub mod add_volume;
 pub mod backup;
 pub mod block_file;
 pub mod error;
+pub mod genmeta;
 pub mod init;
 mod manifest_apply;
 mod manifest_file;
@@ -15,6 +16,9 @@ pub mod observer;
 pub mod rebuild_catalog;
 mod recover;
 pub mod repository;
+#[cfg(test)]
+mod test_repository;
+pub mod validate;
 
 pub use error::{EngineError, Exit};
 pub use observer::Observer;

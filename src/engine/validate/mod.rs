@@ -1,0 +1,179 @@
+//! `validate`: looks whether everything that is stored is there and sound, and names what is not.
+//!
+//! `plan` chooses the copies to look at, `scan` reads the volumes side by side and `block_check` looks at one copy;
+//! `touched` finds the files behind the damage; `volumes` and `manifests` look at what is beside the blocks; `record`
+//! keeps the outcome. Volumes are only read, but for their index.
+
+mod block_check;
+mod manifests;
+mod plan;
+mod record;
+mod report;
+mod scan;
+#[cfg(test)]
+mod tests;
+mod touched;
+mod volumes;
+
+pub use report::{AffectedFile, DamagedBlock, ValidateReport};
+
+use super::Observer;
+use super::error::{EngineError, Result};
+use super::observer::{Expected, Phase};
+use super::repository::Repository;
+use crate::catalog::places::{self, BlockRow};
+use crate::catalog::{Catalog, blocks, damage};
+use plan::Plan;
+use record::Outcomes;
+use scan::{Finding, Outcome, ScanSettings};
+use std::time::{Duration, Instant};
+use touched::Toucher;
+
+/// Sentences about rows at most, of each kind.
+const ROW_PROBLEMS_MAX: u32 = 100;
+
+/// How deep to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Blocks are there and as long as they should be.
+    Quick,
+    /// And their bytes hash to their names.
+    #[default]
+    Blocks,
+    /// And their segments decode to chunks that hash to theirs.
+    Deep,
+}
+
+/// What to look at.
+#[derive(Debug, Clone, Default)]
+pub struct ValidateOptions {
+    /// How deep.
+    pub level: Level,
+    /// Leave out blocks that were verified more recently.
+    pub max_age: Option<Duration>,
+    /// Only so many hundredths of the blocks, those verified longest ago.
+    pub sample_percent: Option<f64>,
+    /// Threads that decode; one a core when not given.
+    pub workers: Option<usize>,
+}
+
+/// Checks the repository. What is damaged is in the report, and marked in the catalog so that the next backup heals it
+/// from the source; an error means that the check itself could not go on. When cancelled, what was found so far is
+/// kept and the answer is `Interrupted`.
+pub fn validate(
+    repository: &mut Repository,
+    options: &ValidateOptions,
+    observer: &dyn Observer,
+) -> Result<ValidateReport> {
+    let started = Instant::now();
+    let mut report = ValidateReport::new(options.level);
+    let rows = places::all_blocks(repository.catalog.conn())?;
+    let facts = volumes::look_at(repository, &rows, &mut report)?;
+    let now_ns = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+    let plan = plan::plan(repository, &rows, options, now_ns);
+    (report.blocks_skipped, report.blocks_away, report.blocks_condemned) = (plan.skipped, plan.away, plan.condemned);
+    let expected = Expected { items: Some(plan.count()), bytes: Some(plan.bytes()) };
+    observer.begin(Phase::Validate, expected);
+
+    let mut outcomes = Outcomes::default();
+    // The catalog is checked beside the volumes: one waits for its processor, the other mostly for disks.
+    let reader = repository.catalog.reader()?;
+    let is_done = std::thread::scope(|scope| -> Result<bool> {
+        let row_check = scope.spawn(move || check_rows(&reader));
+        let is_done = look_inside(repository, (&plan, options), (&mut outcomes, &mut report), observer)?;
+        let row_problems = row_check.join().map_err(|_| EngineError::Fault("the check of the rows broke".into()))??;
+        report.row_problems.extend(row_problems);
+        Ok(is_done)
+    })?;
+    describe_damage(repository, &rows, &outcomes, &mut report)?;
+    record::record(repository, &rows, &outcomes, now_ns)?;
+    let notes = record::update_indexes(repository, (&facts, &rows), (&outcomes, now_ns), observer);
+    report.notes.extend(notes);
+    if !is_done {
+        return Err(EngineError::Interrupted);
+    }
+    report.duration_s = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Reads manifests and blocks; returns whether it came to the end.
+fn look_inside(
+    repository: &Repository,
+    (plan, options): (&Plan, &ValidateOptions),
+    (outcomes, report): (&mut Outcomes, &mut ValidateReport),
+    observer: &dyn Observer,
+) -> Result<bool> {
+    manifests::check_manifests(repository, observer, report)?;
+    let settings = ScanSettings {
+        algo: repository.settings().hash,
+        repository: repository.settings().repository,
+        workers: options.workers,
+    };
+    scan::scan(plan, &settings, observer, &mut |finding| take_in(repository, finding, outcomes, report))
+}
+
+fn check_rows(catalog: &Catalog) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
+    match catalog.quick_check() {
+        Err(error) if error.is_corruption() => problems.push(error.to_string()),
+        checked => checked?,
+    }
+    problems.extend(damage::dangling(catalog.conn(), ROW_PROBLEMS_MAX)?);
+    Ok(problems)
+}
+
+/// Counts one copy, and compares its own table with the catalog's rows where it was read.
+fn take_in(
+    repository: &Repository,
+    finding: Finding,
+    outcomes: &mut Outcomes,
+    report: &mut ValidateReport,
+) -> Result<()> {
+    let Finding { volume, job, outcome, tally } = finding;
+    report.bytes_read += tally.bytes;
+    report.chunks_checked += tally.chunks;
+    let copy = (job.no, volume);
+    match outcome {
+        Outcome::VolumeGone => {
+            report.blocks_away += 1;
+            let words = repository.volume_words(volume);
+            if !report.volumes_away.contains(&words) {
+                report.volumes_away.push(words);
+            }
+            return Ok(());
+        }
+        Outcome::Damaged(damage) => {
+            outcomes.damaged.insert(copy, damage);
+        }
+        Outcome::Sound => {
+            if job.level != Level::Quick {
+                outcomes.verified.insert(copy, job.id);
+            }
+            if job.was_bad {
+                outcomes.sound_again.insert(job.no);
+            }
+        }
+    }
+    report.blocks_checked += 1;
+    if let Some(table) = tally.table {
+        let (by_rows, _) = blocks::table_of(repository.catalog.conn(), job.no)?;
+        if by_rows != table {
+            report.row_problems.push(format!("the rows of block {} are not what its own table says", job.id));
+        }
+    }
+    Ok(())
+}
+
+fn describe_damage(
+    repository: &Repository,
+    rows: &[BlockRow],
+    outcomes: &Outcomes,
+    report: &mut ValidateReport,
+) -> Result<()> {
+    let mut toucher = Toucher::new(repository, rows, outcomes)?;
+    for (copy, damage) in &outcomes.damaged {
+        report.damaged.extend(toucher.describe(*copy, damage)?);
+    }
+    Ok(())
+}
