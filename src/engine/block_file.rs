@@ -201,6 +201,12 @@ pub struct SegmentReader {
     raw: Vec<u8>,
 }
 
+impl Default for SegmentReader {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl SegmentReader {
     /// With empty buffers.
     pub fn new() -> Self {

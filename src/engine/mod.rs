@@ -8,9 +8,17 @@ pub mod backup;
 pub mod block_file;
 pub mod error;
 pub mod init;
+pub mod list_changes;
+pub mod ls;
 pub mod manifest_file;
 pub mod observer;
 pub mod repository;
+pub mod runs;
+pub mod select;
+pub mod volumes;
+
+#[cfg(test)]
+mod test_repo;
 
 pub use error::{EngineError, Exit};
 pub use observer::Observer;
