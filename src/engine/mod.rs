@@ -9,12 +9,19 @@ pub mod block_file;
 pub mod error;
 pub mod genmeta;
 pub mod init;
+pub mod list_changes;
+pub mod ls;
 pub mod manifest_file;
 pub mod observer;
 pub mod repository;
+pub mod runs;
+pub mod select;
+#[cfg(test)]
+mod test_repo;
 #[cfg(test)]
 mod test_repository;
 pub mod validate;
+pub mod volumes;
 
 pub use error::{EngineError, Exit};
 pub use observer::Observer;
