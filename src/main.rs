@@ -1,2 +1,7 @@
 //! The `raidtape` binary: hands argv to `cli` and returns its exit code.
-fn main() {}
+
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::main()
+}

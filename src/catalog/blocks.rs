@@ -76,7 +76,7 @@ fn register_segment(
     for (id, len) in &segment.chunks {
         let no = numbers.next().ok_or_else(|| CatalogError::damaged("a block with fewer numbers than chunks"))?;
         if add.execute(params![no.0, id.0, seg, offset, len])? == 0 {
-            relocate(conn, *no, (seg, offset))?;
+            relocate(conn, *no, (seg, offset, *len))?;
         }
         offset += i64::from(*len);
     }
@@ -84,7 +84,7 @@ fn register_segment(
 }
 
 /// A chunk that has a place gets another one; it becomes the first when the old one cannot be relied on.
-fn relocate(conn: &Connection, no: ChunkNo, (seg, offset): (i64, i64)) -> Result<()> {
+fn relocate(conn: &Connection, no: ChunkNo, (seg, offset, len): (i64, i64, u32)) -> Result<()> {
     let (old_seg, old_offset): (i64, i64) = conn
         .prepare_cached("SELECT seg, off FROM chunks WHERE no = ?1")?
         .query_row([no.0], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -103,7 +103,9 @@ fn relocate(conn: &Connection, no: ChunkNo, (seg, offset): (i64, i64)) -> Result
     if old_seg != 0 {
         further.execute(params![no.0, old_seg, old_offset])?;
     }
-    conn.prepare_cached("UPDATE chunks SET seg = ?2, off = ?3 WHERE no = ?1")?.execute(params![no.0, seg, offset])?;
+    // A chunk that was known by name alone had no length either.
+    conn.prepare_cached("UPDATE chunks SET seg = ?2, off = ?3, len = ?4 WHERE no = ?1")?
+        .execute(params![no.0, seg, offset, len])?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::contents;
 use super::error::{CatalogError, Result};
 use super::view::AsOf;
-use crate::model::ids::{BlockId, BlockNo, ChunkId, ChunkNo, ContentId, SegmentNo, VolumeId};
+use crate::model::ids::{BlockId, BlockNo, ChunkId, ChunkNo, ContentId, FileHash, SegmentNo, VolumeId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// A segment in a block, and a chunk's offset in it.
@@ -112,6 +112,39 @@ pub fn chunks_from(conn: &Connection, first: ChunkNo, n: u32) -> Result<Vec<Chun
         return Err(CatalogError::damaged(format!("chunks from {first} on are missing")));
     }
     Ok(chunks)
+}
+
+/// The start of a content, enough for a file of one chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ContentHead {
+    /// Bytes.
+    pub size: u64,
+    /// Hash of the whole.
+    pub hash: FileHash,
+    /// The chunk that is all of it; `None` when there are more, zeros, nothing, or a chunk of unknown place.
+    pub only: Option<ChunkPlace>,
+}
+
+/// Size, hash and, for a content of one chunk, that chunk: one query for each small file of a restore.
+pub fn content_head(conn: &Connection, id: ContentId) -> Result<ContentHead> {
+    let sql = format!(
+        "SELECT t.size, t.hash, c.no, c.id, c.len, c.off, {PLACE_COLUMNS} FROM contents t
+         LEFT JOIN chunks c ON c.no = t.chunk AND t.n = 1 AND c.len = t.size LEFT JOIN segments s ON s.id = c.seg
+         WHERE t.id = ?1"
+    );
+    let head = conn.prepare_cached(&sql)?.query_row([id.0], |row| {
+        let only = match row.get::<_, Option<i64>>(2)? {
+            None => None,
+            Some(no) => Some(ChunkPlace {
+                no: ChunkNo(no),
+                id: ChunkId(row.get(3)?),
+                len: row.get(4)?,
+                place: place_from_row(row, 6, row.get(5)?)?,
+            }),
+        };
+        Ok(ContentHead { size: row.get::<_, i64>(0)?.cast_unsigned(), hash: FileHash(row.get(1)?), only })
+    });
+    head.optional()?.ok_or_else(|| CatalogError::damaged(format!("content {id} is missing")))
 }
 
 /// Hands the pieces of a content to `each`, in file order.

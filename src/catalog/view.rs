@@ -6,7 +6,7 @@ use super::row::{StoredVersion, VERSION_COLUMNS};
 use super::versions::dirs_within;
 use crate::model::ids::{DirId, RunSeq, SourceId};
 use crate::model::path;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Rows, params};
 
 /// A version as of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,6 +67,64 @@ pub fn for_each_below(
     Ok(())
 }
 
+/// Rows of one page of a [`Walk`] at most: a directory of a million names is never in memory at once.
+const PAGE_ROWS_MAX: i64 = 4096;
+
+/// Everything below a directory, page by page: for verbs that do other things between the pages.
+#[derive(Debug)]
+pub struct Walk {
+    as_of: AsOf,
+    dirs: std::vec::IntoIter<(DirId, Vec<u8>)>,
+    /// The directory that is being read, and the last name that was handed out.
+    now: Option<(DirId, Vec<u8>, Vec<u8>)>,
+}
+
+impl Walk {
+    /// Starts at the directory `top`, which is not part of it.
+    pub fn below(conn: &Connection, as_of: AsOf, top: &[u8]) -> Result<Self> {
+        Ok(Self { as_of, dirs: dirs_within(conn, as_of.source, top)?.into_iter(), now: None })
+    }
+
+    /// The next entries, all of one directory, by directory and name; `None` at the end. A directory's own entry comes
+    /// before those in it.
+    pub fn next_page(&mut self, conn: &Connection) -> Result<Option<Vec<Entry>>> {
+        loop {
+            let (id, dir, after) = match self.now.take() {
+                Some(now) => now,
+                None => match self.dirs.next() {
+                    Some((id, dir)) => (id, dir, Vec::new()),
+                    None => return Ok(None),
+                },
+            };
+            let (entries, last) = page_of(conn, self.as_of, (id, &dir, &after))?;
+            self.now = last.map(|last| (id, dir, last));
+            if !entries.is_empty() {
+                return Ok(Some(entries));
+            }
+        }
+    }
+}
+
+/// Entries of a directory behind the name `after`, and the last name if there may be more. The root's own row has an
+/// empty name and so is never among them.
+fn page_of(
+    conn: &Connection,
+    as_of: AsOf,
+    (dir_id, dir, after): (DirId, &[u8], &[u8]),
+) -> Result<(Vec<Entry>, Option<Vec<u8>>)> {
+    let sql = format!(
+        "SELECT name, first_run, {VERSION_COLUMNS} FROM live WHERE dir = ?1 AND first_run <= ?2 AND name > ?3
+         UNION ALL
+         SELECT name, first_run, {VERSION_COLUMNS} FROM past
+         WHERE dir = ?1 AND first_run <= ?2 AND last_run >= ?2 AND name > ?3 ORDER BY 1 LIMIT {PAGE_ROWS_MAX}"
+    );
+    let mut select = conn.prepare_cached(&sql)?;
+    let entries = entries_from(select.query(params![dir_id.0, as_of.run.0, after])?, dir)?;
+    let is_full = i64::try_from(entries.len()).is_ok_and(|len| len >= PAGE_ROWS_MAX);
+    let last = entries.last().filter(|_| is_full).map(|entry| path::split(&entry.path).1.to_vec());
+    Ok((entries, last))
+}
+
 fn entries_of(
     conn: &Connection,
     as_of: AsOf,
@@ -81,7 +139,10 @@ fn entries_of(
          WHERE dir = ?1 AND first_run <= ?2 AND last_run >= ?2 {and_name} ORDER BY 1"
     );
     let mut select = conn.prepare_cached(&sql)?;
-    let mut rows = select.query(params![dir_id.0, as_of.run.0, only])?;
+    entries_from(select.query(params![dir_id.0, as_of.run.0, only])?, dir)
+}
+
+fn entries_from(mut rows: Rows<'_>, dir: &[u8]) -> Result<Vec<Entry>> {
     let mut entries = Vec::new();
     while let Some(row) = rows.next()? {
         let name: Vec<u8> = row.get(0)?;

@@ -82,6 +82,26 @@ pub fn find(conn: &Connection, uuid: VolumeUuid) -> Result<Option<VolumeRow>> {
     Ok(all(conn)?.into_iter().find(|row| row.uuid == uuid))
 }
 
+/// What a volume holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Holdings {
+    /// Blocks.
+    pub blocks: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The blocks that the catalog knows on a volume.
+pub fn holdings(conn: &Connection, id: VolumeId) -> Result<Holdings> {
+    let mut select = conn.prepare_cached(
+        "SELECT count(*), coalesce(sum(b.size), 0) FROM copies p JOIN blocks b ON b.id = p.block
+         WHERE p.volume = ?1 AND b.state <> 'gone'",
+    )?;
+    Ok(select.query_row([id.0], |row| {
+        Ok(Holdings { blocks: row.get::<_, i64>(0)?.cast_unsigned(), bytes: row.get::<_, i64>(1)?.cast_unsigned() })
+    })?)
+}
+
 /// Adds a volume and returns its number; a known one keeps its row and gets the name.
 pub fn put(conn: &Connection, (uuid, name): (VolumeUuid, &str), reserve: Reserve) -> Result<VolumeId> {
     conn.execute(

@@ -5,10 +5,12 @@
 
 pub mod add_volume;
 pub mod backup;
-pub mod block_file;
+mod block_file;
 pub mod error;
 pub mod genmeta;
 pub mod init;
+pub mod list_changes;
+pub mod ls;
 mod manifest_apply;
 mod manifest_file;
 mod manifest_write;
@@ -16,9 +18,14 @@ pub mod observer;
 pub mod rebuild_catalog;
 mod recover;
 pub mod repository;
+pub mod runs;
+pub mod select;
+#[cfg(test)]
+mod test_repo;
 #[cfg(test)]
 mod test_repository;
 pub mod validate;
+pub mod volumes;
 
 pub use error::{EngineError, Exit};
 pub use observer::Observer;

@@ -18,4 +18,5 @@ pub mod walk;
 mod beneath;
 mod fd_pool;
 mod target_dirs;
+mod target_look;
 mod target_names;

@@ -60,7 +60,7 @@ pub enum Special {
 /// A directory to restore into. Threads may share it.
 #[derive(Debug)]
 pub struct Target {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     was_created: bool,
 }
 

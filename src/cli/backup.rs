@@ -1,0 +1,175 @@
+//! `backup`.
+
+use super::output::Output;
+use super::problems::{self, JsonProblem};
+use super::session::Session;
+use super::{first_backup, values, words};
+use clap::Args;
+use raidtape::engine::backup::{BackupOptions, BackupReport, backup};
+use raidtape::engine::repository::Access;
+use raidtape::engine::{EngineError, Exit, Repository};
+use raidtape::model::ids::{RunSeq, RunUuid};
+use serde::Serialize;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// Back up a directory as a new run
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Only what changed since the last run of this source is read. With --volume and
+no catalog yet, the catalog and the volumes are made first.
+
+Examples:
+  raidtape backup ~/photos
+  raidtape --catalog backup.cat backup ~/photos --volume /mnt/disk1/raidtape
+  raidtape backup /mnt/snapshot --name /home --max-workers 4 -q")]
+pub struct BackupArgs {
+    /// The directory to back up
+    dir: PathBuf,
+    /// Name of the source; runs of one name follow each other [default: the absolute path]
+    #[arg(long)]
+    name: Option<String>,
+    /// Threads that read, hash and compress [default: one per core]
+    #[arg(long, value_name = "N", value_parser = values::threads)]
+    max_workers: Option<NonZeroUsize>,
+    /// Threads that write blocks [default: one per volume, 4 at most]
+    #[arg(long, value_name = "N", value_parser = values::threads)]
+    max_write_workers: Option<NonZeroUsize>,
+    /// Do everything on one thread
+    #[arg(long, conflicts_with_all = ["max_workers", "max_write_workers"])]
+    single_threaded: bool,
+    /// Memory at which reading pauses, like 512M
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    memory_limit: Option<u64>,
+    /// Do not read a file again because its inode number changed
+    #[arg(long)]
+    ignore_inode: bool,
+    /// Do not look at the inodes' change times
+    #[arg(long, conflicts_with = "strict_ctime")]
+    ignore_ctime: bool,
+    /// Read a file again whenever its inode's change time changed
+    #[arg(long)]
+    strict_ctime: bool,
+    /// Believe that an empty root or mount point is meant to be empty
+    #[arg(long)]
+    allow_empty: bool,
+}
+
+/// Backs up, and tells what was done.
+pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
+    let mut repository = open(session, args)?;
+    let options = BackupOptions {
+        root: args.dir.clone(),
+        name: args.name.clone(),
+        workers: args.max_workers.map(NonZeroUsize::get),
+        write_workers: args.max_write_workers.map(NonZeroUsize::get),
+        single_threaded: args.single_threaded,
+        memory_limit: args.memory_limit,
+        ignore_inode: args.ignore_inode,
+        ignore_ctime: args.ignore_ctime,
+        strict_ctime: args.strict_ctime,
+        allow_empty: args.allow_empty,
+    };
+    let progress = session.progress();
+    let report = backup(&mut repository, &options, &progress);
+    progress.finish();
+    let report = report?;
+    if session.out.is_json {
+        session.out.document("summary", &Summary::from(&report));
+    } else {
+        say(&mut session.out, &report);
+        for volume in &report.volumes_away {
+            session.warn(&format!("volume {volume} was not here; it gets the record of this run when it is back"));
+        }
+        problems::print(&report.problems, session.global.verbose);
+    }
+    Ok(if report.problems.is_empty() { Exit::Done } else { Exit::SomeUnread })
+}
+
+fn open(session: &mut Session, args: &BackupArgs) -> Result<Repository, EngineError> {
+    let path = session.catalog_path()?;
+    let is_missing = path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    if is_missing && !session.global.volumes.is_empty() {
+        return first_backup::set_up(session, &args.dir);
+    }
+    session.open(Access::Write)
+}
+
+fn say(out: &mut Output, report: &BackupReport) {
+    let counts = &report.counts;
+    let took = words::duration(report.duration_s);
+    out.say(&format!("Run {} of {} complete in {took}", report.run, report.source));
+    out.say(&format!(
+        "added {}, modified {}, metadata {}, deleted {}, unchanged {}",
+        words::count(counts.added),
+        words::count(counts.modified),
+        words::count(counts.metadata),
+        words::count(counts.deleted),
+        words::count(counts.unchanged)
+    ));
+    let mut line = format!("read {}, new {}", words::size(counts.bytes_read), words::size(counts.bytes_new));
+    if report.blocks_written > 0 {
+        line.push_str(&format!(
+            ", stored {} in {} on {}{}",
+            words::size(counts.bytes_stored),
+            words::plural(report.blocks_written, "block"),
+            report.volumes_used.join(", "),
+            ratio(counts.bytes_new, counts.bytes_stored)
+        ));
+    }
+    out.say(&line);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
+fn ratio(new: u64, stored: u64) -> String {
+    if stored == 0 { String::new() } else { format!(" (ratio {:.1})", new as f64 / stored as f64) }
+}
+
+/// The field names of restic's backup summary, and ours.
+#[derive(Serialize)]
+struct Summary<'a> {
+    files_new: u64,
+    files_changed: u64,
+    files_unmodified: u64,
+    data_added: u64,
+    data_added_packed: u64,
+    total_files_processed: u64,
+    total_bytes_processed: u64,
+    total_duration: f64,
+    snapshot_id: RunUuid,
+    run: RunSeq,
+    source: &'a str,
+    files_metadata: u64,
+    files_deleted: u64,
+    bytes_read: u64,
+    blocks_written: u64,
+    volumes_used: &'a [String],
+    volumes_away: &'a [String],
+    problems: Vec<JsonProblem<'a>>,
+}
+
+impl<'a> From<&'a BackupReport> for Summary<'a> {
+    fn from(report: &'a BackupReport) -> Self {
+        let counts = &report.counts;
+        Self {
+            files_new: counts.added,
+            files_changed: counts.modified,
+            files_unmodified: counts.unchanged,
+            data_added: counts.bytes_new,
+            data_added_packed: counts.bytes_stored,
+            total_files_processed: counts.added + counts.modified + counts.metadata + counts.unchanged,
+            total_bytes_processed: counts.bytes_total,
+            total_duration: report.duration_s,
+            snapshot_id: report.run_uuid,
+            run: report.run,
+            source: &report.source,
+            files_metadata: counts.metadata,
+            files_deleted: counts.deleted,
+            bytes_read: counts.bytes_read,
+            blocks_written: report.blocks_written,
+            volumes_used: &report.volumes_used,
+            volumes_away: &report.volumes_away,
+            problems: problems::json(&report.problems),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The first backup in one command: a catalog and its volumes, made by `backup --volume DIR` where there is no catalog.
+
+use super::session::Session;
+use super::{add_volume, words};
+use raidtape::engine::add_volume::{AddVolumeOptions, AddVolumeReport, add_volume};
+use raidtape::engine::init::{InitOptions, init};
+use raidtape::engine::{EngineError, Repository};
+use raidtape::volume::handle::{Volume, VolumeError};
+use std::path::{Path, PathBuf};
+
+/// Makes the catalog and every volume that was given. When the first volume cannot be made there is no catalog
+/// either, so that the same command can be given again.
+pub fn set_up(session: &mut Session, source: &Path) -> Result<Repository, EngineError> {
+    check_source(source)?;
+    let path = session.catalog_path()?;
+    let mut dirs: Vec<PathBuf> = Vec::new();
+    for dir in &session.global.volumes {
+        refuse_volume(dir, &path)?;
+        if !dirs.contains(dir) {
+            dirs.push(dir.clone());
+        }
+    }
+    let (mut repository, _) = init(&path, &InitOptions::default())?;
+    let mut made = Vec::with_capacity(dirs.len());
+    for (index, dir) in dirs.iter().enumerate() {
+        match make_volume(&mut repository, dir) {
+            Ok(report) => made.push(report),
+            Err(error) if index == 0 => {
+                drop(repository);
+                forget_catalog(&path);
+                return Err(error);
+            }
+            Err(error) => {
+                let before = words::plural(index as u64, "volume");
+                return Err(EngineError::Usage(format!(
+                    "{error}; the catalog and {before} before it are made: add this one with `raidtape add-volume`"
+                )));
+            }
+        }
+    }
+    session.out.say(&format!("Created the catalog {}", path.display()));
+    made.iter().for_each(|report| add_volume::say(session, report));
+    Ok(repository)
+}
+
+/// Nothing is made for a source that is not there.
+fn check_source(source: &Path) -> Result<(), EngineError> {
+    let shown = source.display();
+    match std::fs::metadata(source) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(EngineError::Usage(format!("{shown} is not a directory; give the directory to back up"))),
+        Err(error) => Err(EngineError::Usage(format!("{shown} cannot be backed up: {error}; nothing was made"))),
+    }
+}
+
+/// A volume with a label belongs to a catalog that is elsewhere or lost.
+fn refuse_volume(dir: &Path, catalog: &Path) -> Result<(), EngineError> {
+    let shown = dir.display();
+    match Volume::open(dir) {
+        Ok(_) => Err(EngineError::Usage(format!(
+            "{shown} is a volume already, but there is no catalog at {}; bring the catalog back with \
+             `raidtape rebuild-catalog --volume {shown}`, or give the right --catalog",
+            catalog.display()
+        ))),
+        Err(VolumeError::NoLabel { .. } | VolumeError::NotMounted { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn make_volume(repository: &mut Repository, dir: &Path) -> Result<AddVolumeReport, EngineError> {
+    if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        std::fs::create_dir_all(parent)
+            .map_err(|error| EngineError::Usage(format!("cannot create {}: {error}", parent.display())))?;
+    }
+    let options = AddVolumeOptions { dir: dir.to_owned(), ..AddVolumeOptions::default() };
+    add_volume(repository, &options).map_err(|error| match error {
+        EngineError::Volume(VolumeError::EmptyMountPoint { .. }) => by_hand(
+            dir,
+            "is empty and on the file system of its parent: an unmounted mount point? Mount the disk, or give a \
+             directory that does not exist yet",
+        ),
+        EngineError::Volume(VolumeError::NotEmpty { .. }) => {
+            by_hand(dir, "is not empty; give a directory that does not exist yet")
+        }
+        other => other,
+    })
+}
+
+fn by_hand(dir: &Path, what: &str) -> EngineError {
+    let shown = dir.display();
+    EngineError::Usage(format!("{shown} {what}, or use `raidtape init` and `raidtape add-volume {shown} --force`"))
+}
+
+/// Takes back a catalog that was made a moment ago, is closed again and knows nothing.
+fn forget_catalog(path: &Path) {
+    for ending in ["", "-wal", "-shm", ".lock"] {
+        let mut name = path.as_os_str().to_owned();
+        name.push(ending);
+        // What stays is an empty catalog: the next command says so.
+        let _ = std::fs::remove_file(name);
+    }
+}

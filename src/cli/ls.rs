@@ -1,0 +1,152 @@
+//! `ls`.
+
+use super::output::Output;
+use super::paths::{self, JsonPath};
+use super::session::{Session, run_number};
+use super::values::{self, RunName};
+use super::words;
+use clap::Args;
+use raidtape::engine::Exit;
+use raidtape::engine::ls::{LsEntry, LsOptions, ls};
+use raidtape::engine::repository::Access;
+use raidtape::format::sidecar::base64;
+use raidtape::model::entry::EntryKind;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+/// List what a directory held as of a run
+#[derive(Debug, Args)]
+#[command(after_help = "\
+PATH is relative to the source's root, or absolute below it; without it, the root.
+
+Examples:
+  raidtape ls
+  raidtape ls -lR photos/2026 --run 7
+  raidtape ls /home/me/photos --json | jq -r .path")]
+pub struct LsArgs {
+    /// A directory or a file of the source
+    path: Option<OsString>,
+    /// As of this run: a number, or `latest` [default: the newest of the source]
+    #[arg(long, value_parser = values::run_name)]
+    run: Option<RunName>,
+    /// Which source, where several fit: its name, or host:name
+    #[arg(long)]
+    source: Option<String>,
+    /// Also kind, mode, owner, size and time
+    #[arg(short)]
+    long: bool,
+    /// Also all below it
+    #[arg(short = 'R', long)]
+    recursive: bool,
+}
+
+/// Lists it.
+pub fn run(session: &mut Session, args: &LsArgs) -> anyhow::Result<Exit> {
+    let repository = session.open(Access::Read)?;
+    let options = LsOptions {
+        path: args.path.as_ref().map(|path| path.as_bytes().to_vec()).unwrap_or_default(),
+        run: args.run.map(|run| run_number(&repository, run)).transpose()?,
+        source: args.source.clone(),
+        recursive: args.recursive,
+    };
+    let out = &mut session.out;
+    let report = ls(&repository, &options, &mut |entry| print(out, &entry, args.long))?;
+    if out.is_json {
+        out.document("summary", &report);
+    }
+    Ok(Exit::Done)
+}
+
+#[derive(Serialize)]
+struct Node<'a> {
+    #[serde(flatten)]
+    path: JsonPath,
+    kind: &'a str,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    size: u64,
+    mtime_ns: i64,
+    btime_ns: Option<i64>,
+    file_hash: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link_target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link_target_b64: Option<String>,
+    inconsistent: bool,
+    first_run: i64,
+}
+
+impl<'a> From<&'a LsEntry> for Node<'a> {
+    fn from(entry: &'a LsEntry) -> Self {
+        let target = entry.link_target.as_deref();
+        Self {
+            path: entry.path.as_slice().into(),
+            kind: entry.kind.word(),
+            mode: entry.mode,
+            uid: entry.uid,
+            gid: entry.gid,
+            size: entry.size,
+            mtime_ns: entry.mtime_ns,
+            btime_ns: entry.btime_ns,
+            file_hash: entry.file_hash.map(|hash| hash.to_string()),
+            link_target: target.map(|target| String::from_utf8_lossy(target).into_owned()),
+            link_target_b64: target.filter(|target| std::str::from_utf8(target).is_err()).map(base64),
+            inconsistent: entry.inconsistent,
+            first_run: entry.first_run.0,
+        }
+    }
+}
+
+fn print(out: &mut Output, entry: &LsEntry, is_long: bool) {
+    if out.is_json {
+        return out.document("node", &Node::from(entry));
+    }
+    let mut name = paths::words(&entry.path);
+    if entry.kind == EntryKind::Dir {
+        name.push('/');
+    }
+    if !is_long {
+        return out.line(&name);
+    }
+    if let Some(target) = &entry.link_target {
+        name.push_str(&format!(" -> {}", paths::words(target)));
+    }
+    let mark = if entry.inconsistent { " (changed while it was read)" } else { "" };
+    out.line(&format!(
+        "{} {:>5} {:>5} {:>10} {} {name}{mark}",
+        mode_words(entry),
+        entry.uid,
+        entry.gid,
+        words::size(entry.size),
+        words::minute(entry.mtime_ns),
+    ));
+}
+
+/// As `ls -l` has it: `-rwxr-xr-x`.
+fn mode_words(entry: &LsEntry) -> String {
+    let kind = match entry.kind {
+        EntryKind::File => '-',
+        EntryKind::Dir => 'd',
+        EntryKind::Symlink => 'l',
+        EntryKind::Fifo => 'p',
+        EntryKind::Socket => 's',
+        EntryKind::CharDevice => 'c',
+        EntryKind::BlockDevice => 'b',
+    };
+    let mut text = String::from(kind);
+    // Each class: its three bits, and the special bit that shows in place of x.
+    for (shift, special, sign) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = entry.mode >> shift;
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (bits & 1 != 0, entry.mode & special != 0) {
+            (true, false) => 'x',
+            (false, false) => '-',
+            (true, true) => sign,
+            (false, true) => sign.to_ascii_uppercase(),
+        });
+    }
+    text
+}

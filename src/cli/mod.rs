@@ -1,0 +1,111 @@
+//! The command line: argv in, words and exit codes out. One file a command, with the same name as engine's verb.
+//!
+//! stdout carries results alone; warnings, problems and progress go to stderr.
+
+mod add_volume;
+mod args;
+mod backup;
+mod first_backup;
+mod genmeta;
+mod init;
+mod list_changes;
+mod ls;
+mod output;
+mod paths;
+mod problems;
+mod progress;
+mod rate;
+mod runs;
+mod screen;
+mod session;
+mod signals;
+mod table;
+mod validate;
+mod values;
+mod volumes;
+mod words;
+
+use args::{Cli, Command};
+use output::stderr_line;
+use raidtape::engine::{EngineError, Exit};
+use session::Session;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// Runs the command that this process was started with.
+pub fn main() -> ExitCode {
+    let argv: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::from_argv(&argv) {
+        Ok(cli) => cli,
+        Err(error) => return answer_of_clap(&error, argv.iter().any(|arg| arg == "--json")),
+    };
+    let mut session = Session::new(cli.global);
+    let code = match dispatch(&mut session, &cli.command) {
+        Ok(exit) => exit as u8,
+        Err(error) => fail(&error, session.out.is_json),
+    };
+    match session.out.finish() {
+        // What was to be stored is stored; only a listing that nobody can read is a failure.
+        Err(error) => {
+            stderr_line(&format!("raidtape: cannot write to stdout: {error}"));
+            ExitCode::from(if code == 0 && cli.command.is_listing() { Exit::Failed as u8 } else { code })
+        }
+        Ok(()) => ExitCode::from(code),
+    }
+}
+
+fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<Exit> {
+    match command {
+        Command::Init(args) => init::run(session, args),
+        Command::AddVolume(args) => add_volume::run(session, args),
+        Command::Backup(args) => backup::run(session, args),
+        Command::ListChanges(args) => list_changes::run(session, args),
+        Command::Validate(args) => validate::run(session, args),
+        Command::Genmeta(args) => genmeta::run(session, args),
+        Command::Runs(args) => runs::run(session, args),
+        Command::Volumes(args) => volumes::run(session, args),
+        Command::Ls(args) => ls::run(session, args),
+    }
+}
+
+impl Command {
+    fn is_listing(&self) -> bool {
+        matches!(self, Self::ListChanges(_) | Self::Runs(_) | Self::Volumes(_) | Self::Ls(_))
+    }
+}
+
+/// Says what went wrong and returns the exit code for it.
+fn fail(error: &anyhow::Error, is_json: bool) -> u8 {
+    let code = match error.downcast_ref::<EngineError>() {
+        Some(EngineError::Interrupted) => signals::exit_code(),
+        Some(error) => error.exit() as u8,
+        None => Exit::Failed as u8,
+    };
+    say_error(&error.to_string(), code, is_json);
+    code
+}
+
+fn say_error(text: &str, code: u8, is_json: bool) {
+    #[derive(serde::Serialize)]
+    struct Failure<'a> {
+        code: u8,
+        error: &'a str,
+    }
+    match output::json_line("error", &Failure { code, error: text }) {
+        Ok(line) if is_json => stderr_line(&line),
+        _ => stderr_line(&format!("raidtape: {}", output::one_line(text))),
+    }
+}
+
+/// Help and version (0), or what is wrong with the arguments (2).
+fn answer_of_clap(error: &clap::Error, is_json: bool) -> ExitCode {
+    if is_json && error.use_stderr() {
+        let text = error.to_string();
+        let sentence = text.lines().next().unwrap_or_default();
+        say_error(sentence.trim_start_matches("error: "), Exit::Usage as u8, true);
+        return ExitCode::from(Exit::Usage as u8);
+    }
+    // Nobody reads it: then nobody misses it.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { Exit::Done as u8 })
+}

@@ -1,0 +1,99 @@
+//! Where words go: results on stdout, everything else on stderr. A reader that went away never fails a command that
+//! stores or checks something; any other failure of stdout is kept and reported at the end.
+
+use serde::Serialize;
+use std::io::{BufWriter, ErrorKind, IsTerminal, Stdout, Write};
+
+/// Writes results.
+pub struct Output {
+    out: BufWriter<Stdout>,
+    failed: Option<std::io::Error>,
+    is_closed: bool,
+    /// One JSON document in place of words.
+    pub is_json: bool,
+    /// No words about success.
+    pub is_quiet: bool,
+}
+
+impl Output {
+    /// On this process's stdout.
+    pub fn new(is_json: bool, is_quiet: bool) -> Self {
+        Self { out: BufWriter::new(std::io::stdout()), failed: None, is_closed: false, is_json, is_quiet }
+    }
+
+    /// One line of a result.
+    pub fn line(&mut self, text: &str) {
+        if self.is_closed {
+            return;
+        }
+        if let Err(error) = writeln!(self.out, "{text}") {
+            self.close(error);
+        }
+    }
+
+    /// One line about what was done; nothing with `--quiet` or `--json`.
+    pub fn say(&mut self, text: &str) {
+        if !self.is_quiet && !self.is_json {
+            self.line(text);
+        }
+    }
+
+    /// One JSON document on a line, `body`'s fields behind `message_type`.
+    pub fn document(&mut self, message_type: &str, body: &impl Serialize) {
+        match json_line(message_type, body) {
+            Ok(text) => self.line(&text),
+            Err(error) => self.failed = Some(error.into()),
+        }
+    }
+
+    /// Writes out what is buffered; the error is what went wrong since the beginning, a closed pipe excepted.
+    pub fn finish(&mut self) -> std::io::Result<()> {
+        if !self.is_closed
+            && let Err(error) = self.out.flush()
+        {
+            self.close(error);
+        }
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    fn close(&mut self, error: std::io::Error) {
+        self.is_closed = true;
+        if error.kind() != ErrorKind::BrokenPipe {
+            self.failed = Some(error);
+        }
+    }
+}
+
+/// The fields of `body` behind `message_type`, on one line.
+pub fn json_line(message_type: &str, body: &impl Serialize) -> serde_json::Result<String> {
+    #[derive(Serialize)]
+    struct Message<'a, T> {
+        message_type: &'a str,
+        #[serde(flatten)]
+        body: &'a T,
+    }
+    serde_json::to_string(&Message { message_type, body })
+}
+
+/// One line on stderr; a stderr that is closed or full changes nothing.
+pub fn stderr_line(text: &str) {
+    let mut err = std::io::stderr().lock();
+    // One write a line, so that lines of several processes do not mix.
+    let _ = err.write_all(format!("{text}\n").as_bytes());
+}
+
+/// Whether stdout may be coloured: a terminal that can, and no wish against it.
+pub fn has_colour() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    std::io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+}
+
+/// Text that others chose, as one harmless line: control characters are escaped.
+pub fn one_line(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() { shown.extend(character.escape_default()) } else { shown.push(character) }
+    }
+    shown
+}

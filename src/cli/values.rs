@@ -1,0 +1,106 @@
+//! The values of options: texts in, checked values or a sentence out.
+
+use raidtape::model::ids::RunSeq;
+use raidtape::model::params::{Compression, HashAlgo, Reserve, size_from_text};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// How a run is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunName {
+    /// By number.
+    Number(RunSeq),
+    /// The newest complete one.
+    Latest,
+}
+
+/// A number, or `latest`.
+pub fn run_name(text: &str) -> Result<RunName, String> {
+    if text == "latest" {
+        return Ok(RunName::Latest);
+    }
+    match text.parse::<i64>() {
+        Ok(number) if number > 0 => Ok(RunName::Number(RunSeq(number))),
+        _ => Err("a run is a number, see `raidtape runs`, or `latest`".to_owned()),
+    }
+}
+
+/// `10` (per cent) or `20G`.
+pub fn reserve(text: &str) -> Result<Reserve, String> {
+    Reserve::from_text(text).ok_or_else(|| {
+        "a reserve is a percentage of the volume from 0 to 99 (`10`), or a size with its unit (`20G`)".to_owned()
+    })
+}
+
+/// `512M`, `1GiB`, `4096`.
+pub fn size(text: &str) -> Result<u64, String> {
+    let found = size_from_text(text).filter(|bytes| *bytes > 0);
+    found.ok_or_else(|| "a size is a number with a unit, like `512M`, `2G` or `1.5GiB`".to_owned())
+}
+
+/// `zstd:3` or `none`.
+pub fn compression(text: &str) -> Result<Compression, String> {
+    Compression::from_text(text).ok_or_else(|| "choose `zstd:1` to `zstd:19`, or `none`".to_owned())
+}
+
+/// `blake3` or `sha256`.
+pub fn hash_algo(text: &str) -> Result<HashAlgo, String> {
+    HashAlgo::from_name(text).ok_or_else(|| "choose `blake3` or `sha256`".to_owned())
+}
+
+/// Threads: 1 to 1024.
+pub fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let found = text.parse::<NonZeroUsize>().ok().filter(|number| number.get() <= 1024);
+    found.ok_or_else(|| "a number of threads is from 1 to 1024".to_owned())
+}
+
+/// `90m`, `36h`, `30d`, `2w`; a bare number counts days.
+pub fn age(text: &str) -> Result<Duration, String> {
+    let sentence = "an age is a number with a unit, like `36h`, `30d` or `2w`";
+    let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
+    let unit_s = match &text[digits.len()..] {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        "d" | "" => 86_400,
+        "w" => 7 * 86_400,
+        "y" => 365 * 86_400,
+        _ => return Err(sentence.to_owned()),
+    };
+    let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_s));
+    // A thousand years: beyond it nothing is older, and times overflow.
+    let seconds = seconds.filter(|seconds| *seconds <= 365 * 86_400 * 1000);
+    seconds.map(Duration::from_secs).ok_or_else(|| sentence.to_owned())
+}
+
+/// `10%` as 10.0; above 0, up to 100.
+pub fn percentage(text: &str) -> Result<f64, String> {
+    let found = text.strip_suffix('%').unwrap_or(text).parse::<f64>().ok();
+    let found = found.filter(|percent| *percent > 0.0 && *percent <= 100.0);
+    found.ok_or_else(|| "a sample is a percentage above 0%, up to 100%".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_have_units_and_nothing_else_is_taken() {
+        assert_eq!(age("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        assert_eq!(age("36h"), Ok(Duration::from_secs(36 * 3600)));
+        for bad in ["", "d", "-1d", "3 fortnights", "99999999999999999999d", "400000y", "1.5d"] {
+            assert!(age(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn runs_samples_threads_and_sizes_are_checked() {
+        assert_eq!(run_name("latest"), Ok(RunName::Latest));
+        assert_eq!(run_name("7"), Ok(RunName::Number(RunSeq(7))));
+        assert!(run_name("0").is_err() && run_name("-1").is_err() && run_name("newest").is_err());
+        assert_eq!(percentage("10%"), Ok(10.0));
+        assert!(percentage("0").is_err() && percentage("101%").is_err() && percentage("NaN").is_err());
+        assert!(threads("0").is_err() && threads("4").is_ok() && threads("9999").is_err());
+        assert!(size("0").is_err() && size("x").is_err() && size("2G") == Ok(2 << 30));
+    }
+}

@@ -1,0 +1,103 @@
+//! Help, versions, and arguments that make no sense.
+
+use crate::program::Bench;
+
+const COMMANDS: [&str; 9] =
+    ["init", "add-volume", "backup", "list-changes", "validate", "genmeta", "runs", "volumes", "ls"];
+
+#[test]
+fn help_names_every_command_and_exit_code_and_fits_a_terminal() {
+    let said = Bench::new().run("--help").with_code(0);
+    for command in COMMANDS {
+        assert!(said.out.contains(&format!("\n  {command} ")), "{command}: {}", said.out);
+    }
+    for code in ["0 ", "1 ", "2 ", "3 ", "4 ", "5 ", "10 ", "11 ", "130, 143"] {
+        assert!(said.out.contains(&format!("\n  {code}")), "{code}");
+    }
+    assert!(said.err.is_empty());
+}
+
+#[test]
+fn every_command_has_help_with_examples() {
+    let bench = Bench::new();
+    for command in COMMANDS {
+        for flag in ["--help", "-h"] {
+            let said = bench.run(&format!("{command} {flag}")).with_code(0);
+            assert!(said.out.contains("\nExamples:\n  raidtape "), "{command}");
+            assert!(said.out.contains("--catalog <PATH>"), "{command}");
+            let widest = said.out.lines().map(|line| line.chars().count()).max();
+            assert!(widest <= Some(90), "{command}: {widest:?}");
+        }
+    }
+}
+
+#[test]
+fn version_goes_to_stdout() {
+    let said = Bench::new().run("--version").with_code(0);
+    assert_eq!(said.out, format!("raidtape {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn arguments_that_make_no_sense_are_usage_errors() {
+    let bench = Bench::new();
+    let lines = [
+        "",
+        "unknown",
+        "backup",
+        "runs --unknown",
+        "-q -v runs",
+        "init --reserve 100",
+        "init --reserve much",
+        "init --hash-algo md5",
+        "init --block-size x",
+        "init --block-size 0",
+        "init --compression lz4",
+        "backup src --max-workers 0",
+        "backup src --memory-limit lots",
+        "backup src --single-threaded --max-workers 2",
+        "backup src --ignore-ctime --strict-ctime",
+        "validate --quick --deep",
+        "validate --max-age soon",
+        "validate --sample 0%",
+        "list-changes newest",
+        "list-changes 0",
+    ];
+    for line in lines {
+        let said = bench.run(line).with_code(2);
+        assert!(said.out.is_empty() && !said.err.is_empty(), "{line}: {said:?}");
+    }
+}
+
+#[test]
+fn usage_errors_are_json_when_asked_for() {
+    let said = Bench::new().run("init --json --reserve much").with_code(2);
+    let error = said.json_error();
+    assert_eq!((&error["message_type"], &error["code"]), (&"error".into(), &2.into()));
+    assert!(error["error"].as_str().is_some_and(|text| text.contains("20G")), "{error}");
+}
+
+#[test]
+fn the_catalog_is_given_by_option_then_environment_then_home() {
+    let bench = Bench::new();
+    bench.run("init").with_code(0);
+    assert!(bench.path(".local/share/raidtape/backup.cat").is_file());
+    let mut command = bench.command();
+    command.env("XDG_DATA_HOME", bench.path("xdg")).args(["init", "-q"]).assert().code(0).stdout("");
+    assert!(bench.path("xdg/raidtape/backup.cat").is_file());
+    bench.command().env("RAIDTAPE_CATALOG", bench.path("env.cat")).arg("init").assert().code(0);
+    assert!(bench.path("env.cat").is_file());
+    let mut command = bench.command();
+    command.env("RAIDTAPE_CATALOG", "env.cat").args(["init", "--catalog", "option.cat"]).assert().code(0);
+    assert!(bench.path("option.cat").is_file());
+}
+
+#[test]
+fn a_closed_stdout_fails_nothing() {
+    let bench = Bench::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_raidtape"));
+    command.current_dir(bench.path(".")).args(["--catalog", "backup.cat", "init"]).stdout(writer);
+    assert_eq!(command.status().unwrap().code(), Some(0));
+    bench.on_catalog("init").with_code(2);
+}
