@@ -13,6 +13,7 @@ pub mod ls;
 pub mod manifest_file;
 pub mod observer;
 pub mod repository;
+pub mod restore;
 pub mod runs;
 pub mod select;
 pub mod volumes;
