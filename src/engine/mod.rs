@@ -18,6 +18,7 @@ pub mod observer;
 pub mod rebuild_catalog;
 mod recover;
 pub mod repository;
+pub mod restore;
 pub mod runs;
 pub mod select;
 #[cfg(test)]
