@@ -1,14 +1,16 @@
 //! Tables without lines: fitted to the terminal's width, and one record a line where stdout is none.
 
 use super::output::{Output, has_colour};
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
 use std::io::IsTerminal;
 
 /// How a column stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
-    /// Words.
+    /// Words that stay whole.
     Left,
+    /// Words that may take several lines where the terminal is narrow.
+    Flow,
     /// Numbers.
     Right,
 }
@@ -31,8 +33,12 @@ pub fn print(out: &mut Output, header: &[(&str, Align)], rows: Vec<Vec<String>>)
     let last = header.len().saturating_sub(1);
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, if index == last { 0 } else { 2 }));
-        if header.get(index).is_some_and(|(_, align)| *align == Align::Right) {
+        let align = header.get(index).map_or(Align::Left, |(_, align)| *align);
+        if align == Align::Right {
             column.set_cell_alignment(CellAlignment::Right);
+        }
+        if align != Align::Flow {
+            column.set_constraint(ColumnConstraint::ContentWidth);
         }
     }
     for line in table.lines() {
