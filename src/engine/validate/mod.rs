@@ -22,7 +22,8 @@ use super::error::{EngineError, Result};
 use super::observer::{Expected, Phase};
 use super::repository::Repository;
 use crate::catalog::places::{self, BlockRow};
-use crate::catalog::{blocks, damage};
+use crate::catalog::{Catalog, blocks, damage};
+use plan::Plan;
 use record::Outcomes;
 use scan::{Finding, Outcome, ScanSettings};
 use std::time::{Duration, Instant};
@@ -67,24 +68,23 @@ pub fn validate(
 ) -> Result<ValidateReport> {
     let started = Instant::now();
     let mut report = ValidateReport::new(options.level);
-    check_rows(repository, &mut report)?;
     let rows = places::all_blocks(repository.catalog.conn())?;
     let facts = volumes::look_at(repository, &rows, &mut report)?;
     let now_ns = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
     let plan = plan::plan(repository, &rows, options, now_ns);
+    (report.blocks_skipped, report.blocks_away, report.blocks_condemned) = (plan.skipped, plan.away, plan.condemned);
     let expected = Expected { items: Some(plan.count()), bytes: Some(plan.bytes()) };
     observer.begin(Phase::Validate, expected);
-    manifests::check_manifests(repository, observer, &mut report)?;
-    (report.blocks_skipped, report.blocks_away, report.blocks_condemned) = (plan.skipped, plan.away, plan.condemned);
 
     let mut outcomes = Outcomes::default();
-    let settings = ScanSettings {
-        algo: repository.settings().hash,
-        repository: repository.settings().repository,
-        workers: options.workers,
-    };
-    let is_done = scan::scan(&plan, &settings, observer, &mut |finding| {
-        take_in(repository, finding, &mut outcomes, &mut report)
+    // The catalog is checked beside the volumes: one waits for its processor, the other mostly for disks.
+    let reader = repository.catalog.reader()?;
+    let is_done = std::thread::scope(|scope| -> Result<bool> {
+        let row_check = scope.spawn(move || check_rows(&reader));
+        let is_done = look_inside(repository, (&plan, options), (&mut outcomes, &mut report), observer)?;
+        let row_problems = row_check.join().map_err(|_| EngineError::Fault("the check of the rows broke".into()))??;
+        report.row_problems.extend(row_problems);
+        Ok(is_done)
     })?;
     describe_damage(repository, &rows, &outcomes, &mut report)?;
     record::record(repository, &rows, &outcomes, now_ns)?;
@@ -97,13 +97,30 @@ pub fn validate(
     Ok(report)
 }
 
-fn check_rows(repository: &Repository, report: &mut ValidateReport) -> Result<()> {
-    match repository.catalog.quick_check() {
-        Err(error) if error.is_corruption() => report.row_problems.push(error.to_string()),
+/// Reads manifests and blocks; returns whether it came to the end.
+fn look_inside(
+    repository: &Repository,
+    (plan, options): (&Plan, &ValidateOptions),
+    (outcomes, report): (&mut Outcomes, &mut ValidateReport),
+    observer: &dyn Observer,
+) -> Result<bool> {
+    manifests::check_manifests(repository, observer, report)?;
+    let settings = ScanSettings {
+        algo: repository.settings().hash,
+        repository: repository.settings().repository,
+        workers: options.workers,
+    };
+    scan::scan(plan, &settings, observer, &mut |finding| take_in(repository, finding, outcomes, report))
+}
+
+fn check_rows(catalog: &Catalog) -> Result<Vec<String>> {
+    let mut problems = Vec::new();
+    match catalog.quick_check() {
+        Err(error) if error.is_corruption() => problems.push(error.to_string()),
         checked => checked?,
     }
-    report.row_problems.extend(damage::dangling(repository.catalog.conn(), ROW_PROBLEMS_MAX)?);
-    Ok(())
+    problems.extend(damage::dangling(catalog.conn(), ROW_PROBLEMS_MAX)?);
+    Ok(problems)
 }
 
 /// Counts one copy, and compares its own table with the catalog's rows where it was read.

@@ -369,3 +369,15 @@ fn a_check_that_is_cancelled_keeps_what_it_found() {
     let rows = places::all_blocks(repo.open().catalog.conn()).unwrap();
     assert_eq!(rows.iter().filter(|row| row.verified_ns.is_some()).count(), 1);
 }
+
+#[test]
+fn a_row_that_nothing_backs_is_damage() {
+    let (repo, _) = sample();
+    let repository = repo.open();
+    let id = crate::model::ids::ChunkId([9; 32]);
+    blocks::put_placeless_chunk(repository.catalog.conn(), crate::model::ids::ChunkNo(1000), &id).unwrap();
+    drop(repository);
+    let report = check(&repo, Level::Quick);
+    assert_eq!(report.row_problems, ["chunk 1000 has no segment"]);
+    assert_eq!(report.exit(), Exit::Damage);
+}
