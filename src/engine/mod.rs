@@ -14,6 +14,7 @@ pub mod ls;
 pub mod manifest_file;
 pub mod observer;
 pub mod repository;
+pub mod restore;
 pub mod runs;
 pub mod select;
 #[cfg(test)]

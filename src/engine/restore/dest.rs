@@ -1,0 +1,172 @@
+//! The place that a restore writes to: whether it may, what becomes of what lies there, and the marker by which an
+//! unfinished restore is known and taken up again.
+
+use super::Overwrite;
+use crate::catalog::view::{self, Entry};
+use crate::engine::error::{EngineError, Result};
+use crate::engine::repository::Repository;
+use crate::engine::select::Picked;
+use crate::model::entry::{EntryKind, Stat};
+use crate::model::path::{join, show};
+use crate::tree::error::TreeError;
+use crate::tree::target::{Existing, Target};
+use crate::tree::target_meta::TargetMeta;
+use std::path::Path;
+
+/// The file that says whose unfinished restore a directory is; made first, removed last.
+pub(super) const MARKER: &str = ".raidtape-restore";
+/// Bytes of a marker at most: a path and some words.
+const MARKER_LEN_MAX: usize = 4 << 20;
+
+/// What is known of a target before anything is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ground {
+    /// Nothing lies there.
+    Empty,
+    /// An earlier attempt at the same restore lies there.
+    Resumed,
+    /// Something else lies there, and the user said what becomes of it.
+    Occupied(Overwrite),
+}
+
+/// What to do with one name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decision {
+    Write(Existing),
+    Keep,
+}
+
+/// A restore's target directory.
+pub(super) struct Dest {
+    pub target: Target,
+    pub ground: Ground,
+    marker: Option<Vec<u8>>,
+}
+
+impl Dest {
+    /// Opens or makes `dest` for the tree at `picked`, and puts the marker there.
+    ///
+    /// # Errors
+    /// `Usage` when it is not empty and neither `overwrite` nor the marker of the same restore allows to go on.
+    pub fn open_tree(
+        repository: &Repository,
+        picked: &Picked,
+        (dest, overwrite): (&Path, Option<Overwrite>),
+    ) -> Result<Self> {
+        let target = Target::open(dest, true)?;
+        let name = marker_name(repository, picked)?;
+        let words = format!(
+            "An unfinished restore by RaidTape; the same command goes on with it.\nrepository {}\nrun {} {}\npath {}\n",
+            repository.settings().repository,
+            picked.run.seq,
+            picked.run.uuid,
+            show(&picked.path)
+        );
+        let found = target.read_small(&name, MARKER_LEN_MAX)?;
+        let ground = match (found, overwrite) {
+            (Some(found), None) if found == words.as_bytes() => Ground::Resumed,
+            _ if target.is_empty()? => Ground::Empty,
+            (_, Some(overwrite)) => Ground::Occupied(overwrite),
+            (Some(_), None) => return Err(occupied(dest, "holds another unfinished restore")),
+            (None, None) => return Err(occupied(dest, "is not empty")),
+        };
+        if ground != Ground::Resumed {
+            let file = target.begin_file(&name, words.len() as u64)?;
+            file.write_at(0, words.as_bytes())?;
+            let meta = TargetMeta { mode: 0o600, uid: u32::MAX, gid: u32::MAX, mtime_ns: 0 };
+            let existing = if ground == Ground::Empty { Existing::Refuse } else { Existing::Replace };
+            file.finish(&meta, existing)?;
+        }
+        Ok(Self { target, ground, marker: Some(name) })
+    }
+
+    /// Opens the directory for a single name, without a marker.
+    pub fn open_single(dir: &Path, name: &[u8], overwrite: Option<Overwrite>) -> Result<Self> {
+        let target = Target::open(dir, false)?;
+        let ground = match (target.stat(name)?, overwrite) {
+            (None, _) => Ground::Empty,
+            (Some(_), Some(overwrite)) => Ground::Occupied(overwrite),
+            (Some(_), None) => {
+                return Err(EngineError::Usage(format!(
+                    "{} already exists; give another name, or say with --overwrite what becomes of it",
+                    dir.join(String::from_utf8_lossy(name).as_ref()).display()
+                )));
+            }
+        };
+        Ok(Self { target, ground, marker: None })
+    }
+
+    /// Takes the marker away.
+    pub fn unmark(&mut self) -> std::result::Result<(), TreeError> {
+        match self.marker.take() {
+            Some(name) => self.target.remove(&name),
+            None => Ok(()),
+        }
+    }
+
+    /// What to do with a name that is no directory.
+    pub fn decide(&self, path: &[u8], entry: &Entry) -> std::result::Result<Decision, TreeError> {
+        if self.ground == Ground::Empty {
+            return Ok(Decision::Write(Existing::Refuse));
+        }
+        let Some(there) = self.target.stat(path)? else {
+            return Ok(Decision::Write(Existing::Refuse));
+        };
+        let keeps = match self.ground {
+            Ground::Empty | Ground::Occupied(Overwrite::Always) => false,
+            Ground::Occupied(Overwrite::Never) => true,
+            Ground::Occupied(Overwrite::IfNewer) => there.mtime_ns >= entry.version.mtime_ns,
+            Ground::Resumed | Ground::Occupied(Overwrite::IfChanged) => is_same(&there, entry),
+        };
+        Ok(if keeps { Decision::Keep } else { Decision::Write(Existing::Replace) })
+    }
+
+    /// Makes a directory, or makes one that was there writable for its owner.
+    pub fn make_dir(&self, path: &[u8]) -> std::result::Result<(), TreeError> {
+        let existing = match self.ground {
+            Ground::Empty | Ground::Occupied(Overwrite::Never) => Existing::Refuse,
+            Ground::Resumed | Ground::Occupied(_) => Existing::Replace,
+        };
+        if self.target.make_dir(path, existing)? || self.ground == Ground::Empty {
+            return Ok(());
+        }
+        if let Some(there) = self.target.stat(path)?.filter(|there| there.mode & 0o700 != 0o700) {
+            let (uid, gid) = (u32::MAX, u32::MAX);
+            let open = TargetMeta { mode: there.mode | 0o700, uid, gid, mtime_ns: there.mtime_ns };
+            self.target.set_dir_meta(path, &open)?;
+        }
+        if self.ground == Ground::Resumed {
+            self.target.sweep(path)?;
+        }
+        Ok(())
+    }
+
+    /// Whether directories that were there get the metadata of the restored ones.
+    pub fn sets_dir_meta(&self) -> bool {
+        self.ground != Ground::Occupied(Overwrite::Never)
+    }
+}
+
+fn is_same(there: &Stat, entry: &Entry) -> bool {
+    let version = &entry.version;
+    there.kind == EntryKind::File
+        && version.kind == EntryKind::File
+        && there.size == version.size
+        && there.mtime_ns == version.mtime_ns
+}
+
+/// The marker's name: another one where the tree to be restored has a file of that name.
+fn marker_name(repository: &Repository, picked: &Picked) -> Result<Vec<u8>> {
+    let mut name = MARKER.as_bytes().to_vec();
+    while view::entry(repository.catalog.conn(), picked.as_of(), &join(&picked.path, &name))?.is_some() {
+        name.push(b'_');
+    }
+    Ok(name)
+}
+
+fn occupied(dest: &Path, how: &str) -> EngineError {
+    EngineError::Usage(format!(
+        "{} {how}; give an empty or new directory, or say with --overwrite what becomes of the files in it",
+        dest.display()
+    ))
+}
