@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use super::paths::{self, JsonPath};
-use super::session::{Session, run_number};
+use super::session::Session;
 use super::values::{self, RunName};
 use super::words;
 use clap::Args;
@@ -46,7 +46,7 @@ pub fn run(session: &mut Session, args: &LsArgs) -> anyhow::Result<Exit> {
     let repository = session.open(Access::Read)?;
     let options = LsOptions {
         path: args.path.as_ref().map(|path| path.as_bytes().to_vec()).unwrap_or_default(),
-        run: args.run.map(|run| run_number(&repository, run)).transpose()?,
+        run: args.run.and_then(RunName::number),
         source: args.source.clone(),
         recursive: args.recursive,
     };
