@@ -113,13 +113,13 @@ fn print(out: &mut Output, entry: &LsEntry, is_long: bool) {
     if let Some(target) = &entry.link_target {
         name.push_str(&format!(" -> {}", paths::words(target)));
     }
+    let size = if entry.kind == EntryKind::File { words::size(entry.size) } else { "-".to_owned() };
     let mark = if entry.inconsistent { " (changed while it was read)" } else { "" };
     out.line(&format!(
-        "{} {:>5} {:>5} {:>10} {} {name}{mark}",
+        "{} {:>5} {:>5} {size:>10} {} {name}{mark}",
         mode_words(entry),
         entry.uid,
         entry.gid,
-        words::size(entry.size),
         words::minute(entry.mtime_ns),
     ));
 }
