@@ -1,8 +1,11 @@
 //! Tables without lines: fitted to the terminal's width, and one record a line where stdout is none.
 
 use super::output::{Output, has_colour};
-use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use std::io::IsTerminal;
+
+/// Where even this does not fit, the terminal may wrap the line: better than one letter a line.
+const FLOW_MIN: u16 = 16;
 
 /// How a column stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +40,10 @@ pub fn print(out: &mut Output, header: &[(&str, Align)], rows: Vec<Vec<String>>)
         if align == Align::Right {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        if align != Align::Flow {
-            column.set_constraint(ColumnConstraint::ContentWidth);
-        }
+        column.set_constraint(match align {
+            Align::Flow => ColumnConstraint::LowerBoundary(Width::Fixed(FLOW_MIN)),
+            Align::Left | Align::Right => ColumnConstraint::ContentWidth,
+        });
     }
     for line in table.lines() {
         out.line(line.trim_end());
