@@ -70,7 +70,9 @@ impl Dest {
             (Some(_), None) => return Err(occupied(dest, "holds another unfinished restore")),
             (None, None) => return Err(occupied(dest, "is not empty")),
         };
-        if ground != Ground::Resumed {
+        if ground == Ground::Resumed {
+            target.sweep(b"")?;
+        } else {
             let file = target.begin_file(&name, words.len() as u64)?;
             file.write_at(0, words.as_bytes())?;
             let meta = TargetMeta { mode: 0o600, uid: u32::MAX, gid: u32::MAX, mtime_ns: 0 };

@@ -335,7 +335,8 @@ fn piece_len(size: u64, index: u64) -> u32 {
 fn overlaps(at: u64, len: u64) -> impl Iterator<Item = (u64, u32)> {
     let piece = PIECE_LEN as u64;
     let end = at + len;
-    (at / piece..end.div_ceil(piece)).map(move |index| {
+    let touched = if len == 0 { 0..0 } else { at / piece..end.div_ceil(piece) };
+    touched.map(move |index| {
         let (from, to) = (at.max(index * piece), end.min((index + 1) * piece));
         (index, u32::try_from(to.saturating_sub(from)).unwrap_or(0))
     })
