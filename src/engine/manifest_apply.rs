@@ -236,7 +236,13 @@ impl<'c> ManifestApply<'c> {
     }
 
     fn put_change(&self, dir: &[u8], row: PutRow) -> Result<(Vec<u8>, Change)> {
-        let PutRow { name, mut version, hash_is_chunk_id, detection, ops } = row;
+        let PutRow { name, mut version, hash_is_chunk_id, same_content, detection, ops } = row;
+        if same_content {
+            let base = self.base_content(dir, &name)?;
+            let known = contents::get(self.conn, base)?;
+            (version.size, version.object) = (known.size, Object::Content(known.hash));
+            return Ok((name, Change::Put { version, content: Some(base), detection }));
+        }
         let mut content = None;
         if let Object::Content(hash) = version.object {
             let (extents, size, first) = self.extents(dir, &name, &ops)?;
@@ -297,13 +303,17 @@ impl<'c> ManifestApply<'c> {
         Ok(())
     }
 
-    fn base_pieces(&self, dir: &[u8], name: &[u8]) -> Result<Vec<BasePiece>> {
+    /// The content that the path has in the base state.
+    fn base_content(&self, dir: &[u8], name: &[u8]) -> Result<ContentId> {
         let old = live_version(self.conn, self.source, (dir, name))?;
-        let Some(StoredObject::Content(id)) = old.filter(|old| old.kind == EntryKind::File).map(|old| old.object)
-        else {
-            return Err(FormatError::Invalid("copy").into());
-        };
-        let content = contents::get(self.conn, ContentId(id.0))?;
+        match old.filter(|old| old.kind == EntryKind::File).map(|old| old.object) {
+            Some(StoredObject::Content(id)) => Ok(id),
+            _ => Err(FormatError::Invalid("copy").into()),
+        }
+    }
+
+    fn base_pieces(&self, dir: &[u8], name: &[u8]) -> Result<Vec<BasePiece>> {
+        let content = contents::get(self.conn, self.base_content(dir, name)?)?;
         let mut pieces = Vec::new();
         for (index, extent) in content.extents.iter().enumerate() {
             if extent.chunk.0 == 0 {
