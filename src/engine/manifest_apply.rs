@@ -107,10 +107,10 @@ impl<'c> ManifestApply<'c> {
             return Err(ApplyError::WrongResult);
         }
         applier.finish()?;
-        self.complete(prev, reader.digest()?)
+        self.complete(prev, (reader.digest()?, reader.file_len()))
     }
 
-    fn complete(&self, prev: Option<RunSeq>, manifest: [u8; 32]) -> Result<()> {
+    fn complete(&self, prev: Option<RunSeq>, (manifest, len): ([u8; 32], u64)) -> Result<()> {
         let seq = self.meta.run_seq();
         let run = Run {
             seq,
@@ -121,13 +121,18 @@ impl<'c> ManifestApply<'c> {
             started_ns: self.meta.started_ns,
             ended_ns: Some(self.meta.ended_ns),
             digest: Some(self.meta.result),
-            manifest: Some(manifest),
+            // A full record is not the file that validate compares with.
+            manifest: Some(manifest).filter(|_| self.meta.encoding == Encoding::Delta),
             counts: self.meta.counts,
         };
         if runs::get(self.conn, seq)?.is_none() {
             runs::insert_open(self.conn, &run)?;
         }
         runs::complete(self.conn, &run)?;
+        match self.meta.encoding {
+            Encoding::Delta => runs::set_manifest_bytes(self.conn, seq, len)?,
+            Encoding::Full => runs::set_full_bytes(self.conn, seq, len)?,
+        }
         pending::clear(self.conn, self.source, seq)?;
         Ok(())
     }
