@@ -2,7 +2,7 @@
 
 use super::output::Output;
 use super::paths::{self, JsonPath};
-use super::session::{Session, run_number};
+use super::session::Session;
 use super::values::{self, RunName};
 use super::words;
 use clap::Args;
@@ -46,7 +46,7 @@ pub fn run(session: &mut Session, args: &LsArgs) -> anyhow::Result<Exit> {
     let repository = session.open(Access::Read)?;
     let options = LsOptions {
         path: args.path.as_ref().map(|path| path.as_bytes().to_vec()).unwrap_or_default(),
-        run: args.run.map(|run| run_number(&repository, run)).transpose()?,
+        run: args.run.and_then(RunName::number),
         source: args.source.clone(),
         recursive: args.recursive,
     };
@@ -113,13 +113,13 @@ fn print(out: &mut Output, entry: &LsEntry, is_long: bool) {
     if let Some(target) = &entry.link_target {
         name.push_str(&format!(" -> {}", paths::words(target)));
     }
+    let size = if entry.kind == EntryKind::File { words::size(entry.size) } else { "-".to_owned() };
     let mark = if entry.inconsistent { " (changed while it was read)" } else { "" };
     out.line(&format!(
-        "{} {:>5} {:>5} {:>10} {} {name}{mark}",
+        "{} {:>5} {:>5} {size:>10} {} {name}{mark}",
         mode_words(entry),
         entry.uid,
         entry.gid,
-        words::size(entry.size),
         words::minute(entry.mtime_ns),
     ));
 }

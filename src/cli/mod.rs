@@ -15,6 +15,9 @@ mod paths;
 mod problems;
 mod progress;
 mod rate;
+mod restore;
+mod restore_folder;
+mod revert_to_run;
 mod runs;
 mod screen;
 mod session;
@@ -61,6 +64,9 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<Exit> {
         Command::Backup(args) => backup::run(session, args),
         Command::ListChanges(args) => list_changes::run(session, args),
         Command::Validate(args) => validate::run(session, args),
+        Command::Restore(args) => restore::run(session, args),
+        Command::RestoreFolder(args) => restore_folder::run(session, args),
+        Command::RevertToRun(args) => revert_to_run::run(session, args),
         Command::Genmeta(args) => genmeta::run(session, args),
         Command::Runs(args) => runs::run(session, args),
         Command::Volumes(args) => volumes::run(session, args),

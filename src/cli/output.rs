@@ -31,10 +31,11 @@ impl Output {
         }
     }
 
-    /// One line about what was done; nothing with `--quiet` or `--json`.
+    /// One line about what was done, at once, before any words on stderr; nothing with `--quiet` or `--json`.
     pub fn say(&mut self, text: &str) {
         if !self.is_quiet && !self.is_json {
             self.line(text);
+            self.flush();
         }
     }
 
@@ -48,12 +49,16 @@ impl Output {
 
     /// Writes out what is buffered; the error is what went wrong since the beginning, a closed pipe excepted.
     pub fn finish(&mut self) -> std::io::Result<()> {
+        self.flush();
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
+    fn flush(&mut self) {
         if !self.is_closed
             && let Err(error) = self.out.flush()
         {
             self.close(error);
         }
-        self.failed.take().map_or(Ok(()), Err)
     }
 
     fn close(&mut self, error: std::io::Error) {

@@ -1,21 +1,22 @@
 //! `runs`.
 
+use super::output::one_line;
 use super::session::Session;
 use super::table::{self, Align};
 use super::words;
 use clap::Args;
 use raidtape::catalog::runs::RunState;
-use raidtape::engine::Exit;
 use raidtape::engine::repository::Access;
 use raidtape::engine::runs::{RunSummary, runs};
+use raidtape::engine::{EngineError, Exit};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// List the runs
 #[derive(Debug, Args)]
 #[command(after_help = "\
-FILES counts all paths of the run, +ADDED, ~CHANGED and -GONE what is different
-from the run before it of the same source, STORED the bytes that it added to the
-volumes.
+FILES counts all paths of the run. CHANGES is against the run before it of the same
+source: +added ~changed -deleted !unreadable. STORED is what it added to volumes.
 
 Examples:
   raidtape runs
@@ -26,6 +27,15 @@ pub struct RunsArgs {
     source: Option<String>,
 }
 
+const HEADER: [(&str, Align); 6] = [
+    ("RUN", Align::Right),
+    ("STARTED", Align::Left),
+    ("FILES", Align::Right),
+    ("CHANGES", Align::Left),
+    ("STORED", Align::Right),
+    ("SOURCE", Align::Flow),
+];
+
 #[derive(Serialize)]
 struct Runs {
     runs: Vec<RunSummary>,
@@ -35,7 +45,13 @@ struct Runs {
 pub fn run(session: &mut Session, args: &RunsArgs) -> anyhow::Result<Exit> {
     let repository = session.open(Access::Read)?;
     let mut runs = runs(&repository)?;
+    let has_any = !runs.is_empty();
     runs.retain(|run| args.source.as_deref().is_none_or(|wanted| is_source(&run.source, wanted)));
+    if let Some(source) = args.source.as_ref().filter(|_| has_any && runs.is_empty()) {
+        return Err(
+            EngineError::Usage(format!("there is no run of a source {source}; `raidtape runs` lists all")).into()
+        );
+    }
     if session.out.is_json {
         session.out.document("runs", &Runs { runs });
         return Ok(Exit::Done);
@@ -44,24 +60,14 @@ pub fn run(session: &mut Session, args: &RunsArgs) -> anyhow::Result<Exit> {
         session.out.say("There is no run yet; make one with `raidtape backup DIR`");
         return Ok(Exit::Done);
     }
-    let mut header = vec![
-        ("RUN", Align::Right),
-        ("STARTED", Align::Left),
-        ("SOURCE", Align::Left),
-        ("FILES", Align::Right),
-        ("+ADDED", Align::Right),
-        ("~CHANGED", Align::Right),
-        ("-GONE", Align::Right),
-        ("STORED", Align::Right),
-    ];
-    // Nearly always all runs are complete and sound; then the word is worth no column.
-    let has_remarks = runs.iter().any(|run| !remark(run).is_empty());
-    if has_remarks {
-        header.push(("REMARK", Align::Left));
-    }
-    let rows = runs.iter().map(|run| row(run, has_remarks)).collect();
-    table::print(&mut session.out, &header, rows);
+    let hosts: BTreeSet<&str> = runs.iter().map(|run| host_of(&run.source)).collect();
+    let rows = runs.iter().map(|run| row(run, hosts.len() > 1)).collect();
+    table::print(&mut session.out, &HEADER, rows);
     Ok(Exit::Done)
+}
+
+fn host_of(source: &str) -> &str {
+    source.split_once(':').map_or("", |(host, _)| host)
 }
 
 /// Whether `host:name` is what `wanted` names, with or without the host.
@@ -69,31 +75,24 @@ fn is_source(source: &str, wanted: &str) -> bool {
     source == wanted || source.split_once(':').is_some_and(|(_, name)| name == wanted)
 }
 
-fn remark(run: &RunSummary) -> String {
-    match run.state {
-        RunState::Complete if run.counts.problems == 0 => String::new(),
-        RunState::Complete => format!("{} unread", words::count(run.counts.problems)),
-        other => other.word().to_owned(),
-    }
-}
-
-fn row(run: &RunSummary, has_remarks: bool) -> Vec<String> {
-    let counts = &run.counts;
-    let source = super::output::one_line(&run.source);
-    let mut cells = vec![run.run.to_string(), words::minute(run.started_ns), source];
+fn row(run: &RunSummary, has_hosts: bool) -> Vec<String> {
+    let name = run.source.split_once(':').map_or(run.source.as_str(), |(_, name)| name);
+    let source = one_line(if has_hosts { &run.source } else { name });
+    let mut cells = vec![run.run.to_string(), words::minute(run.started_ns)];
     if run.state == RunState::Complete {
+        let counts = &run.counts;
+        let changed = counts.modified + counts.metadata;
+        let numbers = [('+', counts.added), ('~', changed), ('-', counts.deleted), ('!', counts.problems)];
+        let changes = numbers.into_iter().filter(|(_, number)| *number > 0);
+        let changes: Vec<String> = changes.map(|(sign, number)| format!("{sign}{}", words::count(number))).collect();
         cells.extend([
-            words::count(counts.added + counts.modified + counts.metadata + counts.unchanged),
-            words::count(counts.added),
-            words::count(counts.modified + counts.metadata),
-            words::count(counts.deleted),
+            words::count(counts.added + changed + counts.unchanged),
+            if changes.is_empty() { "none".to_owned() } else { changes.join(" ") },
             words::size(counts.bytes_stored),
         ]);
     } else {
-        cells.extend(std::iter::repeat_n("-".to_owned(), 5));
+        cells.extend(["-", run.state.word(), "-"].map(str::to_owned));
     }
-    if has_remarks {
-        cells.push(remark(run));
-    }
+    cells.push(source);
     cells
 }

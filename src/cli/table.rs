@@ -1,14 +1,19 @@
 //! Tables without lines: fitted to the terminal's width, and one record a line where stdout is none.
 
 use super::output::{Output, has_colour};
-use comfy_table::{Attribute, Cell, CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use std::io::IsTerminal;
+
+/// Where even this does not fit, the terminal may wrap the line: better than one letter a line.
+const FLOW_MIN: u16 = 16;
 
 /// How a column stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
-    /// Words.
+    /// Words that stay whole.
     Left,
+    /// Words that may take several lines where the terminal is narrow.
+    Flow,
     /// Numbers.
     Right,
 }
@@ -31,9 +36,14 @@ pub fn print(out: &mut Output, header: &[(&str, Align)], rows: Vec<Vec<String>>)
     let last = header.len().saturating_sub(1);
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, if index == last { 0 } else { 2 }));
-        if header.get(index).is_some_and(|(_, align)| *align == Align::Right) {
+        let align = header.get(index).map_or(Align::Left, |(_, align)| *align);
+        if align == Align::Right {
             column.set_cell_alignment(CellAlignment::Right);
         }
+        column.set_constraint(match align {
+            Align::Flow => ColumnConstraint::LowerBoundary(Width::Fixed(FLOW_MIN)),
+            Align::Left | Align::Right => ColumnConstraint::ContentWidth,
+        });
     }
     for line in table.lines() {
         out.line(line.trim_end());

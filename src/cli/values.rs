@@ -1,5 +1,6 @@
 //! The values of options: texts in, checked values or a sentence out.
 
+use raidtape::engine::restore::Overwrite;
 use raidtape::model::ids::RunSeq;
 use raidtape::model::params::{Compression, HashAlgo, Reserve, size_from_text};
 use std::num::NonZeroUsize;
@@ -12,6 +13,16 @@ pub enum RunName {
     Number(RunSeq),
     /// The newest complete one.
     Latest,
+}
+
+impl RunName {
+    /// The number; none for the newest, which the verbs that know the source find by themselves.
+    pub fn number(self) -> Option<RunSeq> {
+        match self {
+            Self::Number(number) => Some(number),
+            Self::Latest => None,
+        }
+    }
 }
 
 /// A number, or `latest`.
@@ -46,6 +57,12 @@ pub fn compression(text: &str) -> Result<Compression, String> {
 /// `blake3` or `sha256`.
 pub fn hash_algo(text: &str) -> Result<HashAlgo, String> {
     HashAlgo::from_name(text).ok_or_else(|| "choose `blake3` or `sha256`".to_owned())
+}
+
+/// `always`, `if-changed`, `if-newer` or `never`.
+pub fn overwrite(text: &str) -> Result<Overwrite, String> {
+    let found = Overwrite::ALL.into_iter().find(|mode| mode.word() == text);
+    found.ok_or_else(|| "choose `always`, `if-changed`, `if-newer` or `never`".to_owned())
 }
 
 /// Threads: 1 to 1024.

@@ -2,8 +2,20 @@
 
 use crate::program::Bench;
 
-const COMMANDS: [&str; 9] =
-    ["init", "add-volume", "backup", "list-changes", "validate", "genmeta", "runs", "volumes", "ls"];
+const COMMANDS: [&str; 12] = [
+    "init",
+    "add-volume",
+    "backup",
+    "list-changes",
+    "validate",
+    "restore",
+    "restore-folder",
+    "revert-to-run",
+    "genmeta",
+    "runs",
+    "volumes",
+    "ls",
+];
 
 #[test]
 fn help_names_every_command_and_exit_code_and_fits_a_terminal() {
@@ -61,6 +73,8 @@ fn arguments_that_make_no_sense_are_usage_errors() {
         "validate --sample 0%",
         "list-changes newest",
         "list-changes 0",
+        "restore file",
+        "restore file dest --overwrite maybe",
     ];
     for line in lines {
         let said = bench.run(line).with_code(2);

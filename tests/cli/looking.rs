@@ -5,7 +5,18 @@ use crate::program::Bench;
 #[test]
 fn without_a_catalog_every_command_says_so_and_makes_none() {
     let bench = Bench::new();
-    let lines = ["runs", "volumes", "ls", "list-changes 1", "validate", "genmeta", "backup ."];
+    let lines = [
+        "runs",
+        "volumes",
+        "ls",
+        "list-changes 1",
+        "validate",
+        "genmeta",
+        "backup .",
+        "restore a b",
+        "restore-folder a b",
+        "revert-to-run 1 b",
+    ];
     for line in lines {
         let said = bench.on_catalog(line).with_code(10);
         assert!(said.out.is_empty() && said.err.contains("there is no catalog at backup.cat"), "{line}: {said:?}");

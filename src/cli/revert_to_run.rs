@@ -1,0 +1,45 @@
+//! `revert-to-run`.
+
+use super::restore::{HowArgs, tell};
+use super::session::{Session, run_number};
+use super::values::{self, RunName};
+use clap::Args;
+use raidtape::engine::Exit;
+use raidtape::engine::repository::Access;
+use raidtape::engine::restore::{RevertOptions, revert_to_run};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// Restore the whole tree of a run, directly into DEST
+#[derive(Debug, Args)]
+#[command(after_help = "\
+DEST is made if it is not there. One that is not empty needs --overwrite, unless the
+same command was interrupted there: then it goes on. Nothing in DEST is deleted.
+
+Examples:
+  raidtape revert-to-run 7 /tmp/as-of-run-7
+  raidtape revert-to-run latest /home/me --overwrite if-changed")]
+pub struct RevertToRunArgs {
+    /// A number, or `latest`
+    #[arg(value_parser = values::run_name)]
+    run: RunName,
+    /// Where to
+    dest: PathBuf,
+    #[command(flatten)]
+    how: HowArgs,
+}
+
+/// Restores it.
+pub fn run(session: &mut Session, args: &RevertToRunArgs) -> anyhow::Result<Exit> {
+    let mut repository = session.open(Access::Read)?;
+    let options = RevertOptions {
+        run: run_number(&repository, args.run)?,
+        dest: args.dest.clone(),
+        overwrite: args.how.overwrite,
+        workers: args.how.max_workers.map(NonZeroUsize::get),
+    };
+    let progress = session.progress();
+    let report = revert_to_run(&mut repository, &options, &progress);
+    progress.finish();
+    tell(session, &report?)
+}
