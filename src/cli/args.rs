@@ -1,7 +1,10 @@
 //! The command line as a whole: options that every command takes, and the list of commands. Each command's own
 //! options stand in its own file.
 
-use super::{add_volume, backup, genmeta, init, list_changes, ls, restore, restore_folder, revert_to_run, validate};
+use super::{
+    add_volume, backup, genmeta, init, list_changes, ls, rebuild_catalog, restore, restore_folder, revert_to_run,
+    validate,
+};
 use clap::{Args, Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -82,6 +85,7 @@ pub enum Command {
     Restore(restore::RestoreArgs),
     RestoreFolder(restore_folder::RestoreFolderArgs),
     RevertToRun(revert_to_run::RevertToRunArgs),
+    RebuildCatalog(rebuild_catalog::RebuildCatalogArgs),
     Genmeta(genmeta::GenmetaArgs),
     Runs(super::runs::RunsArgs),
     Volumes(super::volumes::VolumesArgs),

@@ -15,6 +15,7 @@ mod paths;
 mod problems;
 mod progress;
 mod rate;
+mod rebuild_catalog;
 mod restore;
 mod restore_folder;
 mod revert_to_run;
@@ -67,6 +68,7 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<Exit> {
         Command::Restore(args) => restore::run(session, args),
         Command::RestoreFolder(args) => restore_folder::run(session, args),
         Command::RevertToRun(args) => revert_to_run::run(session, args),
+        Command::RebuildCatalog(args) => rebuild_catalog::run(session, args),
         Command::Genmeta(args) => genmeta::run(session, args),
         Command::Runs(args) => runs::run(session, args),
         Command::Volumes(args) => volumes::run(session, args),

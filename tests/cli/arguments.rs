@@ -2,7 +2,7 @@
 
 use crate::program::Bench;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "init",
     "add-volume",
     "backup",
@@ -11,6 +11,7 @@ const COMMANDS: [&str; 12] = [
     "restore",
     "restore-folder",
     "revert-to-run",
+    "rebuild-catalog",
     "genmeta",
     "runs",
     "volumes",
