@@ -133,6 +133,7 @@ pub fn finish(
         ));
     }
     runs::complete(&tx, &Run { manifest: outcome.digest, ..complete })?;
+    runs::set_manifest_bytes(&tx, run.seq, outcome.size)?;
     runs::put_problems(&tx, run.seq, &all_problems(done))?;
     blocks::mark_listed(&tx, run.seq)?;
     blocks::condemn_superseded(&tx)?;
@@ -169,7 +170,8 @@ pub fn all_problems(done: &AttemptDone) -> Vec<crate::model::problem::Problem> {
     done.seen.problems.iter().chain(&done.tally.problems).cloned().collect()
 }
 
-fn meta_of(source: &Source, run: &Run, base: StateDigest) -> ManifestMeta {
+/// The head of the record of `run`, a delta on the state `base`.
+pub fn meta_of(source: &Source, run: &Run, base: StateDigest) -> ManifestMeta {
     ManifestMeta {
         run: run.uuid,
         seq: run.seq.0,
@@ -184,7 +186,8 @@ fn meta_of(source: &Source, run: &Run, base: StateDigest) -> ManifestMeta {
     }
 }
 
-fn known_volumes(conn: &Connection) -> Result<Vec<ManifestVolume>> {
+/// All volumes that the catalog knows, as a manifest lists them.
+pub fn known_volumes(conn: &Connection) -> Result<Vec<ManifestVolume>> {
     let known = volumes::all(conn)?;
     let listed = known.into_iter().map(|row| ManifestVolume {
         uuid: row.uuid,
@@ -194,7 +197,8 @@ fn known_volumes(conn: &Connection) -> Result<Vec<ManifestVolume>> {
     Ok(listed.collect())
 }
 
-fn catalog_header(catalog: &Catalog) -> Header {
+/// The header of a manifest, with a fresh salt.
+pub fn catalog_header(catalog: &Catalog) -> Header {
     let settings = catalog.settings();
     let mut salt = [0; 32];
     salt[..16].copy_from_slice(&crate::model::ids::RunUuid::random().0);
