@@ -144,7 +144,7 @@ fn put(name: &[u8], kind: EntryKind, (mode, ino): (u32, u64), object: Object) ->
     };
     let marks = Marks { racy: false, recheck: false };
     let detection = Detection { ctime_ns: 1_700_000_000 * SECOND_NS, ino, nlink: 1, marks };
-    PutRow { name: name.to_vec(), version, hash_is_chunk_id: false, detection, ops: Vec::new() }
+    PutRow { name: name.to_vec(), version, hash_is_chunk_id: false, same_content: false, detection, ops: Vec::new() }
 }
 
 fn rows() -> Vec<Row> {
@@ -152,6 +152,8 @@ fn rows() -> Vec<Row> {
     note.version.size = 12;
     note.hash_is_chunk_id = true;
     note.ops = vec![ContentOp::Chunks { first: ChunkNo(41), n: 1 }];
+    let mut kept = put(b"kept", EntryKind::File, (0o400, 134), Object::Content(FileHash([0; 32])));
+    kept.same_content = true;
     let mut disk = put(b"disk", EntryKind::File, (0o600, 130), Object::Content(FileHash([0xee; 32])));
     disk.version.size = (1 << 20) + 65_536 + 9;
     disk.version.mtime_ns += 1;
@@ -172,9 +174,10 @@ fn rows() -> Vec<Row> {
         Row::Dir(b"sub".to_vec()),
         Row::Put(Box::new(put(b"to", EntryKind::Symlink, (0o777, 132), Object::Target(b"../note".to_vec())))),
         Row::Put(Box::new(put(b"null", EntryKind::CharDevice, (0o666, 133), Object::Device(0x103)))),
+        Row::Put(Box::new(kept)),
         Row::Touch {
             name: b"old".to_vec(),
-            detection: Detection { ctime_ns: 5, ino: 134, nlink: 1, marks: Marks::default() },
+            detection: Detection { ctime_ns: 5, ino: 135, nlink: 1, marks: Marks::default() },
             btime_ns: None,
         },
         Row::End { name: b"gone".to_vec(), reason: EndReason::Deleted },

@@ -2,7 +2,7 @@
 
 use raidtape::engine::genmeta::{GenmetaOptions, genmeta};
 use raidtape::engine::observer::Silent;
-use raidtape::engine::rebuild_catalog::{RebuildOptions, rebuild_catalog};
+use raidtape::engine::rebuild_catalog::{RebuildOptions, RebuildReport, rebuild_catalog};
 use raidtape::engine::repository::{Access, Repository};
 use raidtape::engine::restore::{RevertOptions, revert_to_run};
 use raidtape::engine::validate::{Level, ValidateOptions, validate};
@@ -18,6 +18,7 @@ use tempfile::TempDir;
 struct Rebuilt {
     home: TempDir,
     repository: Repository,
+    report: RebuildReport,
 }
 
 /// What lies at a path: the word of its kind, permission bits, time, and what it holds.
@@ -38,16 +39,29 @@ fn copy(from: &Path, to: &Path) {
 
 impl Rebuilt {
     fn from(name: &str) -> Self {
+        let rebuilt = Self::without(name, |_| false);
+        let report = &rebuilt.report;
+        assert!(report.unreachable_runs.is_empty() && report.warnings.is_empty(), "{report:?}");
+        assert_eq!((report.runs, report.sources, report.blocks, report.blocks_missing), (3, 1, 2, 0));
+        rebuilt
+    }
+
+    /// From a volume that lost the manifests of which `is_lost` is true.
+    fn without(name: &str, is_lost: fn(&str) -> bool) -> Self {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format/fixtures");
         let home = tempfile::tempdir().unwrap();
         let volume = home.path().join("volume");
         copy(&fixtures.join(name), &volume);
+        for entry in std::fs::read_dir(volume.join("runs")).unwrap() {
+            let path = entry.unwrap().path();
+            if is_lost(&path.file_name().unwrap().to_string_lossy()) {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
         let catalog = home.path().join("backup.cat");
         let report = rebuild_catalog(&catalog, &RebuildOptions { volumes: vec![volume] }, &Silent).unwrap();
-        assert!(report.unreachable_runs.is_empty() && report.warnings.is_empty(), "{report:?}");
-        assert_eq!((report.runs, report.sources, report.blocks, report.blocks_missing), (2, 1, 2, 0));
         let repository = Repository::open(&catalog, &[], Access::Write).unwrap();
-        Self { home, repository }
+        Self { home, repository, report }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -127,6 +141,16 @@ fn second_tree() -> Tree {
     tree
 }
 
+/// And in run 3.
+fn third_tree() -> Tree {
+    let mut tree = second_tree();
+    tree.insert(b"sub/soft".to_vec(), ("symlink", 0o777, NEW_NS, b"elsewhere".to_vec()));
+    for (path, mode) in [(&b"zeros"[..], 0o400), (b"sub/hole", 0o600)] {
+        tree.get_mut(path).unwrap().1 = mode;
+    }
+    tree
+}
+
 #[track_caller]
 fn assert_tree(found: &Tree, expected: &Tree) {
     let names = |tree: &Tree| tree.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect::<Vec<_>>();
@@ -141,8 +165,17 @@ fn every_run_of_format_1_is_restored_from_its_volume_alone() {
     let mut rebuilt = Rebuilt::from("v1");
     assert_tree(&rebuilt.restored(1), &first_tree());
     assert_tree(&rebuilt.restored(2), &second_tree());
+    assert_tree(&rebuilt.restored(3), &third_tree());
     let inode = |name: &str| rebuilt.path("run2").join(name).metadata().unwrap().ino();
     assert_eq!(inode("hello"), inode("sub/hard"));
+}
+
+#[test]
+fn a_full_record_of_format_1_makes_up_for_lost_deltas() {
+    let mut rebuilt = Rebuilt::without("v1", |name| !name.contains(".full.") && !name.starts_with("0000000001"));
+    assert_eq!((rebuilt.report.runs, rebuilt.report.blocks_missing), (2, 0));
+    assert_tree(&rebuilt.restored(1), &first_tree());
+    assert_tree(&rebuilt.restored(3), &third_tree());
 }
 
 #[test]
@@ -151,7 +184,7 @@ fn a_volume_of_format_1_is_sound_to_its_last_chunk() {
     let options = ValidateOptions { level: Level::Deep, ..ValidateOptions::default() };
     let report = validate(&mut rebuilt.repository, &options, &Silent).unwrap();
     assert!(!report.has_damage() && report.index_problems.len() <= 1, "{report:?}");
-    assert_eq!((report.blocks_checked, report.manifests_checked), (2, 4));
+    assert_eq!((report.blocks_checked, report.manifests_checked), (2, 7));
 }
 
 #[test]
