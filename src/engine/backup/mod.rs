@@ -20,13 +20,17 @@ mod large;
 mod links;
 mod place;
 mod prior;
+mod rescue;
 mod rows;
+mod seen;
 mod source;
 mod writer;
 
 use self::attempt::{AttemptDone, AttemptEnd, AttemptPlan, attempt};
 use self::prior::Prior;
-use self::source::{DetectionOptions, Source as Walk};
+use self::rescue::rescue_blocks;
+use self::seen::DetectionOptions;
+use self::source::Source as Walk;
 use self::writer::{LEASE_MIN, LaneVolume};
 use super::error::{EngineError, Result};
 use super::observer::{Expected, Observer, Phase};
@@ -218,6 +222,7 @@ fn attempts(
             write_workers: options.write_workers.unwrap_or_else(|| WRITERS_DEFAULT.min(volumes.len())).max(1),
             volumes,
             avoid: avoid.clone(),
+            rescue: rescue_blocks(repository)?,
             workers,
             memory_limit: options.memory_limit,
             observer,
