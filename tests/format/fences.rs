@@ -5,7 +5,7 @@ const FORMAT: &str = include_str!("../../src/format/FORMAT.md");
 /// The bytes of the fence that opens with ```` ```hex NAME ````.
 #[track_caller]
 pub fn bytes(name: &str) -> Vec<u8> {
-    parse(FORMAT, name).unwrap_or_else(|| panic!("FORMAT.md has no sound example `{name}`"))
+    parse(FORMAT, name).expect("a sound example of this name in FORMAT.md")
 }
 
 /// Names of all fences.
