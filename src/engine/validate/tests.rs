@@ -1,3 +1,5 @@
+//! What `validate` finds, in repositories made by hand and then damaged.
+
 use super::*;
 use crate::catalog::blocks::number_of;
 use crate::engine::error::Exit;
