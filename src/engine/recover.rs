@@ -29,9 +29,11 @@ const MANIFEST_LEN_MAX: usize = 1 << 30;
 
 /// Does all of it; the volumes are locked.
 pub fn recover(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
-    let crashed = runs::open_ones(repository.catalog.conn())?;
+    // A run that did not come to its end may have left whole blocks that no row names.
+    let newest = runs::all(repository.catalog.conn())?.pop();
+    let is_unclean = newest.is_some_and(|run| run.state != RunState::Complete);
     roll_forward(repository, observer)?;
-    if !crashed.is_empty() {
+    if is_unclean {
         adopt_blocks(repository, observer)?;
         for run in runs::open_ones(repository.catalog.conn())? {
             runs::set_state(repository.catalog.conn(), run.seq, RunState::Aborted)?;
