@@ -265,3 +265,31 @@ pub fn totals(conn: &Connection) -> Result<Totals> {
         blocks: count("SELECT count(*) FROM blocks")?,
     })
 }
+
+/// Keeps the length of a run's manifest, which tells when a full one is due.
+pub fn set_manifest_bytes(conn: &Connection, seq: RunSeq, bytes: u64) -> Result<()> {
+    conn.execute("UPDATE runs SET manifest_bytes = ?2 WHERE seq = ?1", params![seq.0, bytes.cast_signed()])?;
+    Ok(())
+}
+
+/// Keeps the length of a run's full manifest.
+pub fn set_full_bytes(conn: &Connection, seq: RunSeq, bytes: u64) -> Result<()> {
+    conn.execute("UPDATE runs SET full_bytes = ?2 WHERE seq = ?1", params![seq.0, bytes.cast_signed()])?;
+    Ok(())
+}
+
+/// Whether the deltas of a source since its newest full manifest outweigh that one. The first run of a source is both.
+pub fn is_full_due(conn: &Connection, source: SourceId) -> Result<bool> {
+    Ok(conn
+        .query_row(
+            "WITH complete AS (SELECT * FROM runs WHERE source = ?1 AND state = 'complete'),
+              base AS (SELECT seq, coalesce(full_bytes, manifest_bytes) AS bytes FROM complete
+                       WHERE full_bytes IS NOT NULL OR prev IS NULL ORDER BY seq DESC LIMIT 1)
+         SELECT coalesce((SELECT sum(c.manifest_bytes) FROM complete c WHERE c.seq > b.seq), 0)
+                > coalesce(b.bytes, 0) FROM base b",
+            [source.0],
+            |row| row.get(0),
+        )
+        .optional()?
+        .unwrap_or(true))
+}

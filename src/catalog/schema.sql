@@ -60,7 +60,8 @@ CREATE TABLE runs(
   added INTEGER NOT NULL DEFAULT 0, modified INTEGER NOT NULL DEFAULT 0, metadata INTEGER NOT NULL DEFAULT 0,
   deleted INTEGER NOT NULL DEFAULT 0, unchanged INTEGER NOT NULL DEFAULT 0, problems INTEGER NOT NULL DEFAULT 0,
   bytes_total INTEGER NOT NULL DEFAULT 0, bytes_read INTEGER NOT NULL DEFAULT 0, bytes_new INTEGER NOT NULL DEFAULT 0,
-  bytes_stored INTEGER NOT NULL DEFAULT 0, label TEXT, tags TEXT) STRICT;
+  bytes_stored INTEGER NOT NULL DEFAULT 0, label TEXT, tags TEXT,
+  manifest_bytes INTEGER, full_bytes INTEGER) STRICT;
 CREATE INDEX runs_by_source ON runs(source, seq);
 -- mode: as st_mode, with the file type. obj: content id | symlink target (blob) | device number. flags: 1 = inconsistent.
 -- The second line serves detection only and is touched in place. marks: 1 = racy, 2 = read again.

@@ -87,6 +87,9 @@ impl EngineError {
         match self {
             Self::Catalog(CatalogError::Missing(_)) => Exit::NoCatalog,
             Self::Catalog(CatalogError::Locked(_)) | Self::Volume(VolumeError::Locked { .. }) => Exit::Locked,
+            Self::Tree(
+                TreeError::RootMissing { .. } | TreeError::RootNotDirectory { .. } | TreeError::RootUnreadable { .. },
+            ) => Exit::Failed,
             Self::Catalog(CatalogError::Exists(_)) | Self::Usage(_) | Self::Tree(_) => Exit::Usage,
             Self::Volume(VolumeError::Store { .. }) => Exit::Failed,
             Self::Volume(_) => Exit::Usage,

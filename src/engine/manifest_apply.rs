@@ -107,10 +107,10 @@ impl<'c> ManifestApply<'c> {
             return Err(ApplyError::WrongResult);
         }
         applier.finish()?;
-        self.complete(prev, reader.digest()?)
+        self.complete(prev, (reader.digest()?, reader.file_len()))
     }
 
-    fn complete(&self, prev: Option<RunSeq>, manifest: [u8; 32]) -> Result<()> {
+    fn complete(&self, prev: Option<RunSeq>, (manifest, len): ([u8; 32], u64)) -> Result<()> {
         let seq = self.meta.run_seq();
         let run = Run {
             seq,
@@ -121,13 +121,18 @@ impl<'c> ManifestApply<'c> {
             started_ns: self.meta.started_ns,
             ended_ns: Some(self.meta.ended_ns),
             digest: Some(self.meta.result),
-            manifest: Some(manifest),
+            // A full record is not the file that validate compares with.
+            manifest: Some(manifest).filter(|_| self.meta.encoding == Encoding::Delta),
             counts: self.meta.counts,
         };
         if runs::get(self.conn, seq)?.is_none() {
             runs::insert_open(self.conn, &run)?;
         }
         runs::complete(self.conn, &run)?;
+        match self.meta.encoding {
+            Encoding::Delta => runs::set_manifest_bytes(self.conn, seq, len)?,
+            Encoding::Full => runs::set_full_bytes(self.conn, seq, len)?,
+        }
         pending::clear(self.conn, self.source, seq)?;
         Ok(())
     }
@@ -236,7 +241,13 @@ impl<'c> ManifestApply<'c> {
     }
 
     fn put_change(&self, dir: &[u8], row: PutRow) -> Result<(Vec<u8>, Change)> {
-        let PutRow { name, mut version, hash_is_chunk_id, detection, ops } = row;
+        let PutRow { name, mut version, hash_is_chunk_id, same_content, detection, ops } = row;
+        if same_content {
+            let base = self.base_content(dir, &name)?;
+            let known = contents::get(self.conn, base)?;
+            (version.size, version.object) = (known.size, Object::Content(known.hash));
+            return Ok((name, Change::Put { version, content: Some(base), detection }));
+        }
         let mut content = None;
         if let Object::Content(hash) = version.object {
             let (extents, size, first) = self.extents(dir, &name, &ops)?;
@@ -297,13 +308,17 @@ impl<'c> ManifestApply<'c> {
         Ok(())
     }
 
-    fn base_pieces(&self, dir: &[u8], name: &[u8]) -> Result<Vec<BasePiece>> {
+    /// The content that the path has in the base state.
+    fn base_content(&self, dir: &[u8], name: &[u8]) -> Result<ContentId> {
         let old = live_version(self.conn, self.source, (dir, name))?;
-        let Some(StoredObject::Content(id)) = old.filter(|old| old.kind == EntryKind::File).map(|old| old.object)
-        else {
-            return Err(FormatError::Invalid("copy").into());
-        };
-        let content = contents::get(self.conn, ContentId(id.0))?;
+        match old.filter(|old| old.kind == EntryKind::File).map(|old| old.object) {
+            Some(StoredObject::Content(id)) => Ok(id),
+            _ => Err(FormatError::Invalid("copy").into()),
+        }
+    }
+
+    fn base_pieces(&self, dir: &[u8], name: &[u8]) -> Result<Vec<BasePiece>> {
+        let content = contents::get(self.conn, self.base_content(dir, name)?)?;
         let mut pieces = Vec::new();
         for (index, extent) in content.extents.iter().enumerate() {
             if extent.chunk.0 == 0 {

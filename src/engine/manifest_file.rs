@@ -132,6 +132,11 @@ impl<'o> ManifestReader<'o> {
         }
     }
 
+    /// Bytes of the whole file.
+    pub fn file_len(&self) -> u64 {
+        self.object.len()
+    }
+
     /// The hash of the whole file, once every section was read.
     pub fn digest(&self) -> Result<[u8; 32], ReadError> {
         let mut trailer = [0; TRAILER_LEN];

@@ -97,7 +97,7 @@ impl ManifestEncoder<'_> {
         let mut old = Ranges::default();
         rows.for_each(&mut |dir, name, (change, applied, content)| {
             let Some(content) = content.filter(|_| applied == Applied::Changed) else { return Ok(()) };
-            if !matches!(change, Change::Put { .. }) {
+            if self.is_same_content(dir, name, change)? {
                 return Ok(());
             }
             for op in self.ops(dir, name, content)? {
@@ -169,15 +169,17 @@ impl ManifestEncoder<'_> {
                 Row::Touch { name: name_bytes, detection: *detection, btime_ns: version.btime_ns }
             }
             Change::Put { version, detection, .. } => {
+                let same_content = self.is_same_content(dir, name, change)?;
                 let ops = match content {
-                    Some(content) => self.ops(dir, name, content)?,
-                    None => Vec::new(),
+                    Some(content) if !same_content => self.ops(dir, name, content)?,
+                    _ => Vec::new(),
                 };
                 let hash_is_chunk_id = self.hash_is_chunk_id(version, &ops)?;
                 Row::Put(Box::new(PutRow {
                     name: name_bytes,
                     version: version.clone(),
                     hash_is_chunk_id,
+                    same_content,
                     detection: *detection,
                     ops,
                 }))
@@ -187,6 +189,16 @@ impl ManifestEncoder<'_> {
             }
             Change::End(reason) => Row::End { name: name_bytes, reason: *reason },
         })
+    }
+
+    /// Whether a file has the content that its path had before.
+    fn is_same_content(&self, dir: &[u8], name: &[u8], change: &Change) -> Result<bool> {
+        let Change::Put { content: Some(content), .. } = change else { return Ok(false) };
+        if !self.may_copy {
+            return Ok(false);
+        }
+        let old = live_version(self.before, self.source, (dir, name))?;
+        Ok(old.is_some_and(|old| old.kind == EntryKind::File && old.object == StoredObject::Content(*content)))
     }
 
     fn hash_is_chunk_id(&self, version: &Version, ops: &[ContentOp]) -> Result<bool> {

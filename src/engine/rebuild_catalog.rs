@@ -5,7 +5,7 @@ use super::block_file::{ReadError, read_header, read_table};
 use super::error::{EngineError, Result};
 use super::manifest_apply::ApplyError;
 use super::observer::{Expected, Observer, Phase};
-use super::recover::{Manifests, apply_one};
+use super::recover::{Manifests, apply_one, put_manifest};
 use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::settings::Settings;
 use crate::catalog::{Catalog, CatalogError, damage, places, runs, volumes};
@@ -200,9 +200,7 @@ fn apply_manifests(
     let mut manifests = Manifests::new();
     for (volume, id) in found.iter().zip(ids) {
         let listed = volume.store().list(layout::RUNS, &mut |key, _| {
-            if let Some((seq, uuid, _)) = layout::parse_manifest_key(key) {
-                manifests.entry((seq, uuid)).or_default().push((*id, key.to_owned()));
-            }
+            put_manifest(&mut manifests, *id, key);
         });
         listed.map_err(EngineError::store(&volume.label.name))?;
     }
@@ -214,7 +212,7 @@ fn apply_manifests(
         }
         let mut is_applied = false;
         let mut reasons = Vec::new();
-        for (volume, key) in places {
+        for (volume, key, _) in places {
             let Some(at) = ids.iter().position(|id| id == volume) else { continue };
             match apply_one(catalog, found[at].store().as_ref(), key, (*seq, *uuid)) {
                 Ok(len) => {
@@ -227,7 +225,7 @@ fn apply_manifests(
             }
         }
         if is_applied {
-            places.iter().for_each(|(volume, _)| {
+            places.iter().for_each(|(volume, _, _)| {
                 newest.insert(*volume, *seq);
             });
             report.warnings.append(&mut reasons);

@@ -41,7 +41,15 @@ pub fn recover(repository: &mut Repository, observer: &dyn Observer) -> Result<(
 }
 
 /// Manifests by run, each with the places where it lies.
-pub type Manifests = BTreeMap<(RunSeq, RunUuid), Vec<(VolumeId, String)>>;
+pub type Manifests = BTreeMap<(RunSeq, RunUuid), Vec<(VolumeId, String, ManifestCopy)>>;
+
+/// Adds a manifest's place. Deltas come before full ones: they know which versions a run really changed.
+pub fn put_manifest(found: &mut Manifests, volume: VolumeId, key: &str) {
+    let Some((seq, uuid, copy)) = layout::parse_manifest_key(key) else { return };
+    let places = found.entry((seq, uuid)).or_default();
+    places.push((volume, key.to_owned(), copy));
+    places.sort_by_key(|(_, _, copy)| *copy);
+}
 
 /// Manifests on the volumes of runs that the catalog does not have as complete, oldest first.
 fn unknown_manifests(repository: &Repository) -> Result<Manifests> {
@@ -53,10 +61,10 @@ fn unknown_manifests(repository: &Repository) -> Result<Manifests> {
     let mut found = Manifests::new();
     for mounted in &repository.mounted {
         let listed = mounted.store().list(layout::RUNS, &mut |key, _| {
-            if let Some((seq, uuid, _)) = layout::parse_manifest_key(key)
+            if let Some((_, uuid, _)) = layout::parse_manifest_key(key)
                 && !known.contains(&uuid)
             {
-                found.entry((seq, uuid)).or_default().push((mounted.row.id, key.to_owned()));
+                put_manifest(&mut found, mounted.row.id, key);
             }
         });
         listed.map_err(EngineError::store(&mounted.row.name))?;
@@ -69,7 +77,7 @@ fn unknown_manifests(repository: &Repository) -> Result<Manifests> {
 fn roll_forward(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
     for ((seq, uuid), places) in unknown_manifests(repository)? {
         let mut last = None;
-        for (volume, key) in places {
+        for (volume, key, _) in places {
             let Some(store) = repository.volume(volume).map(|mounted| Arc::clone(mounted.store())) else { continue };
             match apply_one(&mut repository.catalog, store.as_ref(), &key, (seq, uuid)) {
                 Ok(_) => {
@@ -192,6 +200,8 @@ fn replicate_manifests(repository: &mut Repository, observer: &dyn Observer) -> 
             let key = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
             if mounted.store().head(&key).map_err(EngineError::store(&name))?.is_none() {
                 missing += u64::from(!copy_manifest(repository, id, &key)?);
+                let full = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::Full);
+                copy_manifest(repository, id, &full)?;
             }
         }
         if missing > 0 {

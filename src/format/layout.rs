@@ -27,6 +27,7 @@ pub const TMP: &str = "tmp";
 const SIDECAR_SUFFIX: &str = ".meta.json";
 const MANIFEST_SUFFIX: &str = ".manifest";
 const SECOND_MANIFEST_SUFFIX: &str = ".2.manifest";
+const FULL_MANIFEST_SUFFIX: &str = ".full.manifest";
 const SEQ_DIGITS: usize = 10;
 
 /// Which of the manifests that one volume may hold of one run.
@@ -36,6 +37,8 @@ pub enum ManifestCopy {
     First,
     /// A second file of the same run, kept where only one volume exists.
     Second,
+    /// The whole state after the run, so that a rebuild need not start at the first one.
+    Full,
 }
 
 /// `chunks/xx/yy/<block id>`; `xx` and `yy` are the id's first and second byte.
@@ -61,11 +64,12 @@ pub fn parse_sidecar_key(key: &str) -> Option<BlockId> {
     name.strip_suffix(SIDECAR_SUFFIX)?.parse().ok()
 }
 
-/// `runs/<seq>-<uuid>.manifest`, or `….2.manifest`. The number has at least ten digits, so that names sort by run.
+/// `runs/<seq>-<uuid>.manifest`, `….2.manifest` or `….full.manifest`. The number has at least ten digits, so that names sort by run.
 pub fn manifest_key(seq: RunSeq, uuid: &RunUuid, copy: ManifestCopy) -> String {
     let suffix = match copy {
         ManifestCopy::First => MANIFEST_SUFFIX,
         ManifestCopy::Second => SECOND_MANIFEST_SUFFIX,
+        ManifestCopy::Full => FULL_MANIFEST_SUFFIX,
     };
     format!("{RUNS}/{:0SEQ_DIGITS$}-{uuid}{suffix}", seq.0)
 }
@@ -73,10 +77,12 @@ pub fn manifest_key(seq: RunSeq, uuid: &RunUuid, copy: ManifestCopy) -> String {
 /// The inverse of [`manifest_key`]. Run numbers are never negative.
 pub fn parse_manifest_key(key: &str) -> Option<(RunSeq, RunUuid, ManifestCopy)> {
     let name = key.strip_prefix(RUNS)?.strip_prefix('/')?;
-    let (stem, copy) = match name.strip_suffix(SECOND_MANIFEST_SUFFIX) {
-        Some(stem) => (stem, ManifestCopy::Second),
-        None => (name.strip_suffix(MANIFEST_SUFFIX)?, ManifestCopy::First),
-    };
+    let copies = [
+        (SECOND_MANIFEST_SUFFIX, ManifestCopy::Second),
+        (FULL_MANIFEST_SUFFIX, ManifestCopy::Full),
+        (MANIFEST_SUFFIX, ManifestCopy::First),
+    ];
+    let (stem, copy) = copies.into_iter().find_map(|(suffix, copy)| Some((name.strip_suffix(suffix)?, copy)))?;
     let (seq, uuid) = stem.split_once('-')?;
     let seq = RunSeq(seq.parse().ok()?);
     let uuid = uuid.parse::<RunUuid>().ok()?;

@@ -68,6 +68,8 @@ pub struct PutRow {
     pub version: Version,
     /// The file is one chunk, whose identity is the file's hash.
     pub hash_is_chunk_id: bool,
+    /// The file's bytes are those that the same path had in the base state: `size`, hash and `ops` say nothing.
+    pub same_content: bool,
     /// For the next run.
     pub detection: Detection,
     /// The file's bytes; empty for other kinds.
@@ -85,6 +87,7 @@ const HASH_IS_CHUNK_ID: u8 = 4;
 const SAME_OWNER: u8 = 8;
 const HAS_ATTRS: u8 = 16;
 const HAS_LINK: u8 = 32;
+const SAME_CONTENT: u8 = 64;
 
 /// What the rows before said, for differences.
 #[derive(Debug, Default)]
@@ -137,7 +140,8 @@ impl RowEncoder {
                 | bit(row.hash_is_chunk_id, HASH_IS_CHUNK_ID)
                 | bit(same_owner, SAME_OWNER)
                 | bit(!version.attrs.is_empty(), HAS_ATTRS)
-                | bit(version.link != 0, HAS_LINK),
+                | bit(version.link != 0, HAS_LINK)
+                | bit(row.same_content, SAME_CONTENT),
         );
         put_bytes(out, &row.name);
         put_varint(out, u64::from(version.mode));
@@ -148,7 +152,7 @@ impl RowEncoder {
             put_bytes(out, &version.owner.group);
             self.context.owner = version.owner.clone();
         }
-        put_varint(out, version.size);
+        put_varint(out, if row.same_content { 0 } else { version.size });
         put_signed(out, version.mtime_ns.wrapping_sub(self.context.mtime_ns));
         self.context.mtime_ns = version.mtime_ns;
         if let Some(btime_ns) = version.btime_ns {
@@ -162,6 +166,7 @@ impl RowEncoder {
         }
         self.put_detection(out, &row.detection, version.mtime_ns);
         match &version.object {
+            Object::Content(_) if row.same_content => {}
             Object::Content(hash) => self.put_content(out, row, hash),
             Object::Nothing => {}
             Object::Target(target) => put_bytes(out, target),
@@ -273,7 +278,10 @@ impl<'a> RowDecoder<'a> {
         let link = if has(HAS_LINK) { self.fields.signed()? } else { 0 };
         let attrs = if has(HAS_ATTRS) { self.fields.bytes(SECTION_RAW_MAX)?.to_vec() } else { Vec::new() };
         let detection = self.detection(self.context.mtime_ns)?;
-        let (object, ops) = self.object(kind, has(HASH_IS_CHUNK_ID))?;
+        let (object, ops) = match kind {
+            EntryKind::File if has(SAME_CONTENT) => (Object::Content(FileHash([0; 32])), Vec::new()),
+            _ => self.object(kind, has(HASH_IS_CHUNK_ID))?,
+        };
         let version = Version {
             kind,
             mode,
@@ -286,7 +294,8 @@ impl<'a> RowDecoder<'a> {
             object,
             attrs,
         };
-        Ok(PutRow { name, version, hash_is_chunk_id: has(HASH_IS_CHUNK_ID), detection, ops })
+        let same_content = kind == EntryKind::File && has(SAME_CONTENT);
+        Ok(PutRow { name, version, hash_is_chunk_id: has(HASH_IS_CHUNK_ID), same_content, detection, ops })
     }
 
     fn detection(&mut self, near_ns: i64) -> Result<Detection, FormatError> {
@@ -354,6 +363,7 @@ mod tests {
                 attrs: b"xattrs".to_vec(),
             },
             hash_is_chunk_id: false,
+            same_content: false,
             detection: Detection { ctime_ns: -5, ino: u64::MAX, nlink: 2, marks: Marks { racy: true, recheck: false } },
             ops,
         }))
@@ -380,6 +390,19 @@ mod tests {
         assert_eq!(decoder.next_row(), Ok(None));
         let mut cut = RowDecoder::new(&out[..out.len() - 1]);
         assert!((0..rows().len()).any(|_| cut.next_row().is_err()));
+    }
+
+    #[test]
+    fn a_row_with_the_content_of_before_says_nothing_of_it() {
+        let Row::Put(mut row) = file(b"one", Vec::new()) else { unreachable!("a put row") };
+        row.same_content = true;
+        row.version.size = 0;
+        row.version.object = Object::Content(FileHash([0; 32]));
+        let row = Row::Put(row);
+        let (mut out, mut encoder) = (Vec::new(), RowEncoder::default());
+        encoder.put(&mut out, &row);
+        assert!(out.len() < 80);
+        assert_eq!(RowDecoder::new(&out).next_row(), Ok(Some(row)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::place::Placement;
 use super::rows::{detection_of, version_of};
 use crate::catalog::contents::ExtentBuilder;
 use crate::catalog::{Catalog, CatalogError, blocks};
+use crate::codec::compress::looks_incompressible;
 use crate::codec::hash::FileHasher;
 use crate::engine::observer::Observer;
 use crate::model::content::Content;
@@ -142,6 +143,13 @@ impl<'w> Assembler<'w> {
                 self.further_name(&job);
                 Ok(())
             }
+            Item::Rescued { buffer, chunks } => {
+                for (id, range) in chunks {
+                    let bytes = &buffer[range];
+                    self.chunk(None, (id, bytes), looks_incompressible(bytes))?;
+                }
+                Ok(())
+            }
         }
     }
 
@@ -210,7 +218,7 @@ impl<'w> Assembler<'w> {
             HashedPiece::Zeros(len) => gathered.extents.push_zeros(*len),
             HashedPiece::Chunk { id, range, is_incompressible } => {
                 let bytes = &buffer[range.clone()];
-                let (no, needs) = self.chunk(dir, (*id, bytes), *is_incompressible)?;
+                let (no, needs) = self.chunk(Some(dir), (*id, bytes), *is_incompressible)?;
                 let len = u32::try_from(bytes.len()).expect("chunks are bounded by 4 MiB");
                 gathered.extents.push_chunk(no, len);
                 gathered.needs = gathered.needs.max(needs);
@@ -219,10 +227,11 @@ impl<'w> Assembler<'w> {
         Ok(())
     }
 
-    /// The chunk's number, and the ticket below which all must be durable before a row may name it.
+    /// The chunk's number, and the ticket below which all must be durable before a row may name it. Without a directory
+    /// it goes wherever is being filled.
     fn chunk(
         &mut self,
-        dir: &Arc<DirContext>,
+        dir: Option<&Arc<DirContext>>,
         (id, bytes): (ChunkId, &[u8]),
         is_incompressible: bool,
     ) -> Result<(ChunkNo, u64)> {
@@ -238,7 +247,10 @@ impl<'w> Assembler<'w> {
                 ChunkNo(self.next_no - 1)
             }
         };
-        let lane = self.lane_of(dir, bytes.len());
+        let lane = match dir {
+            Some(dir) => self.lane_of(dir, bytes.len()),
+            None => self.placement.lane_for_any(bytes.len() as u64),
+        };
         let slot = usize::from(is_incompressible);
         let len = u32::try_from(bytes.len()).expect("chunks are bounded by 4 MiB");
         let is_full = self.open[lane][slot].as_ref().is_some_and(|segment| {
@@ -314,8 +326,9 @@ impl<'w> Assembler<'w> {
         let mut version = version_of(stat, job.link, Object::Content(content.hash));
         version.size = content.size;
         version.inconsistent = inconsistent;
-        let file =
-            StagedFile { version, detection: detection_of(stat, job.dir.racy_within_ns), content, content_id: None };
+        let detection = detection_of(stat, job.dir.racy_within_ns);
+        let expected = job.expected.map(|content| (content, stat.dev));
+        let file = StagedFile { version, detection, content, content_id: None, expected };
         let dir: Arc<[u8]> = Arc::clone(&job.dir.path);
         self.stage(StagedRow { dir, name: job.name.clone(), change: StagedChange::File(Box::new(file)), needs });
     }

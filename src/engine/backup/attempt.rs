@@ -9,7 +9,9 @@ use super::items::{Item, RawSegment};
 use super::jobs::{HashContext, Job};
 use super::lanes::{Lanes, SegmentJob, Stop};
 use super::place::Placement;
-use super::source::{Seen, Source};
+use super::rescue::{RescueBlock, rescue};
+use super::seen::Seen;
+use super::source::Source;
 use super::writer::{LaneVolume, LaneWriter, WriterContext};
 use crate::catalog::Catalog;
 use crate::catalog::settings::Settings;
@@ -42,6 +44,8 @@ pub struct AttemptPlan<'a> {
     pub volumes: Vec<(LaneVolume, u64)>,
     /// Volumes that failed in this process.
     pub avoid: Vec<VolumeId>,
+    /// Damaged blocks whose sound chunks want a new place.
+    pub rescue: Vec<RescueBlock>,
     /// Threads that read, hash and compress; 0 for everything on the caller's.
     pub workers: usize,
     /// Threads that write.
@@ -158,7 +162,7 @@ fn on_one_thread(
         from_commits.try_iter().try_for_each(|message| committer.handle(message))?;
         Ok(())
     };
-    let flow = source.run(&mut |job: Job| {
+    let mut emit = |job: Job| {
         if plan.observer.is_cancelled() || lanes.has_stopped() {
             return ControlFlow::Break(());
         }
@@ -169,7 +173,11 @@ fn on_one_thread(
                 ControlFlow::Break(())
             }
         }
-    })?;
+    };
+    let mut flow = source.run(&mut emit)?;
+    if flow.is_continue() {
+        flow = rescue(&plan.rescue, &mut emit);
+    }
     if let Some(error) = failure {
         return Err(error);
     }
@@ -249,7 +257,7 @@ fn read_source(
 ) -> Result<ControlFlow<()>> {
     let budget = Budget::new(READ_BUDGET, MemoryGate::new(plan.memory_limit));
     let mut number = 0;
-    let flow = source.run(&mut |job: Job| {
+    let mut emit = |job: Job| {
         if plan.observer.is_cancelled() || lanes.has_stopped() {
             return ControlFlow::Break(());
         }
@@ -262,8 +270,11 @@ fn read_source(
             job => pool.spawn(move || drop(to_assembler.send((this, job.run(&context), permit)))),
         }
         ControlFlow::Continue(())
-    });
-    Ok(flow?)
+    };
+    match source.run(&mut emit)? {
+        ControlFlow::Continue(()) => Ok(rescue(&plan.rescue, &mut emit)),
+        stopped => Ok(stopped),
+    }
 }
 
 /// The assembler's thread: takes items in the order of their numbers.

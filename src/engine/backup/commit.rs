@@ -11,7 +11,7 @@ use crate::catalog::volumes::{self, VolumeState};
 use crate::catalog::{Catalog, CatalogError, contents};
 use crate::model::ids::{ChunkId, RunSeq, SourceId, VolumeId};
 use crossbeam_channel::Sender;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Rows kept in memory at most, about 300 bytes each; more go to `pending`.
@@ -69,6 +69,8 @@ pub struct Written {
     pub volumes: BTreeSet<i64>,
     /// Volumes that were sealed.
     pub sealed: BTreeSet<i64>,
+    /// Files by file system whose inode alone had changed and whose content had not.
+    pub only_inode: BTreeMap<u64, u64>,
 }
 
 type Result<T> = std::result::Result<T, CatalogError>;
@@ -118,7 +120,7 @@ impl<'c> Committer<'c> {
         let tx = self.catalog.begin()?;
         blocks::register(&tx, block)?;
         for row in self.rows.iter_mut().take_while(|row| row.needs <= self.durable_below) {
-            intern(&tx, row)?;
+            intern(&tx, row, &mut self.written)?;
         }
         tx.commit()?;
         self.written.blocks += 1;
@@ -137,7 +139,7 @@ impl<'c> Committer<'c> {
         let tx = self.catalog.begin()?;
         put_facts(&tx, self.source, &self.facts)?;
         for row in self.rows.iter_mut().take(ready) {
-            let content = intern(&tx, row)?;
+            let content = intern(&tx, row, &mut self.written)?;
             let change = match &row.change {
                 StagedChange::Ready(change) => change.clone(),
                 StagedChange::File(file) => {
@@ -161,7 +163,7 @@ impl<'c> Committer<'c> {
             if row.needs > self.durable_below {
                 return Err(CatalogError::damaged("a row of this run needs a block that was not written"));
             }
-            intern(&tx, row)?;
+            intern(&tx, row, &mut self.written)?;
         }
         tx.commit()?;
         Ok(FinishedRows { rows: self.rows.into(), has_spilled: self.has_spilled, written: self.written })
@@ -178,10 +180,18 @@ pub struct FinishedRows {
     pub written: Written,
 }
 
-fn intern(conn: &crate::catalog::Connection, row: &mut StagedRow) -> Result<Option<crate::model::ids::ContentId>> {
+fn intern(
+    conn: &crate::catalog::Connection,
+    row: &mut StagedRow,
+    written: &mut Written,
+) -> Result<Option<crate::model::ids::ContentId>> {
     let StagedChange::File(file) = &mut row.change else { return Ok(None) };
     if file.content_id.is_none() {
-        file.content_id = Some(contents::put(conn, &file.content)?);
+        let id = contents::put(conn, &file.content)?;
+        file.content_id = Some(id);
+        if let Some((_, dev)) = file.expected.filter(|(expected, _)| *expected == id) {
+            *written.only_inode.entry(dev).or_default() += 1;
+        }
     }
     Ok(file.content_id)
 }

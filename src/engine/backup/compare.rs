@@ -65,6 +65,19 @@ fn judge_file(stat: &Stat, is_same_metadata: bool, old: &LiveEntry, trust: Trust
     if is_same_metadata { Verdict::Touch } else { Verdict::Metadata }
 }
 
+/// Whether a file must be read for nothing but its inode number.
+pub fn is_only_inode(stat: &Stat, old: &LiveEntry, trust: Trust) -> bool {
+    let marks = old.detection.marks;
+    let is_doubtful = marks.racy || marks.recheck || old.version.inconsistent;
+    let is_same_data = old.version.size == stat.size && old.version.mtime_ns == stat.mtime_ns;
+    old.version.kind == EntryKind::File
+        && is_same_data
+        && !is_doubtful
+        && trust.inode
+        && old.detection.ino != stat.ino
+        && is_same_ctime(stat, old, trust)
+}
+
 fn is_same_metadata(stat: &Stat, link: i64, old: &StoredVersion, owner: &Owner) -> bool {
     old.mode == stat.mode
         && owner.uid == stat.uid
@@ -178,6 +191,15 @@ mod tests {
             change(&mut old);
             assert_eq!(verdict(&stat(), &old, TRUST), Verdict::Read);
         }
+    }
+
+    #[test]
+    fn a_file_that_is_read_for_its_inode_alone_is_known_as_such() {
+        let mut moved = stat();
+        moved.ino = 99;
+        assert!(is_only_inode(&moved, &row(), TRUST));
+        moved.ctime_ns = 98;
+        assert!(!is_only_inode(&moved, &row(), TRUST));
     }
 
     #[test]

@@ -26,6 +26,9 @@ use std::cell::RefCell;
 type RawVisitor<'v> =
     &'v mut dyn FnMut(&[u8], &[u8], &Change, Option<&Content>) -> std::result::Result<(), CatalogError>;
 
+/// So many files with a new inode and the same content say that the file system's inodes mean nothing.
+const ONLY_INODE_MAX: u64 = 100;
+
 /// The rows of a finished attempt: those in `pending` first, then those in memory.
 struct RunRows<'r> {
     before: &'r Connection,
@@ -133,14 +136,12 @@ pub fn finish(
         ));
     }
     runs::complete(&tx, &Run { manifest: outcome.digest, ..complete })?;
+    runs::set_manifest_bytes(&tx, run.seq, outcome.size)?;
     runs::put_problems(&tx, run.seq, &all_problems(done))?;
     blocks::mark_listed(&tx, run.seq)?;
     blocks::condemn_superseded(&tx)?;
     pending::clear(&tx, source.id, run.seq)?;
-    for (path, is_mount_point, inodes_untrusted) in &done.seen.mounts {
-        let dir = Interner::default().dir(&tx, source.id, path)?;
-        set_mount(&tx, dir, *is_mount_point, *inodes_untrusted)?;
-    }
+    put_mounts(&tx, source, done, observer)?;
     for index in &outcome.durable {
         volumes::set_last_manifest(&tx, mounted[*index].row.id, run.seq)?;
     }
@@ -149,6 +150,26 @@ pub fn finish(
     second_copy(mounted, &outcome.durable, run, observer);
     update_indexes(repository, run.seq, observer)?;
     Ok(counts)
+}
+
+/// Keeps what is a mount point, and which file systems give other inodes to the same files.
+fn put_mounts(tx: &Connection, source: &Source, done: &AttemptDone, observer: &dyn Observer) -> Result<()> {
+    let mut interner = Interner::default();
+    for mount in &done.seen.mounts {
+        let dir = interner.dir(tx, source.id, &mount.path)?;
+        set_mount(tx, dir, mount.is_mount_point, mount.inodes_untrusted)?;
+    }
+    for (dev, count) in &done.rows.written.only_inode {
+        let Some(top) = done.seen.file_systems.get(dev).filter(|_| *count >= ONLY_INODE_MAX) else { continue };
+        let dir = interner.dir(tx, source.id, &top.path)?;
+        set_mount(tx, dir, top.is_mount_point, true)?;
+        observer.warn(&format!(
+            "{count} files below {} had another inode number and the same content: inode numbers are not relied on \
+             there any more",
+            if top.path.is_empty() { source.name.clone() } else { crate::model::path::show(&top.path) }
+        ));
+    }
+    Ok(())
 }
 
 fn counts_of(applied: RunCounts, done: &AttemptDone) -> RunCounts {
@@ -169,7 +190,8 @@ pub fn all_problems(done: &AttemptDone) -> Vec<crate::model::problem::Problem> {
     done.seen.problems.iter().chain(&done.tally.problems).cloned().collect()
 }
 
-fn meta_of(source: &Source, run: &Run, base: StateDigest) -> ManifestMeta {
+/// The head of the record of `run`, a delta on the state `base`.
+pub fn meta_of(source: &Source, run: &Run, base: StateDigest) -> ManifestMeta {
     ManifestMeta {
         run: run.uuid,
         seq: run.seq.0,
@@ -184,7 +206,8 @@ fn meta_of(source: &Source, run: &Run, base: StateDigest) -> ManifestMeta {
     }
 }
 
-fn known_volumes(conn: &Connection) -> Result<Vec<ManifestVolume>> {
+/// All volumes that the catalog knows, as a manifest lists them.
+pub fn known_volumes(conn: &Connection) -> Result<Vec<ManifestVolume>> {
     let known = volumes::all(conn)?;
     let listed = known.into_iter().map(|row| ManifestVolume {
         uuid: row.uuid,
@@ -194,7 +217,8 @@ fn known_volumes(conn: &Connection) -> Result<Vec<ManifestVolume>> {
     Ok(listed.collect())
 }
 
-fn catalog_header(catalog: &Catalog) -> Header {
+/// The header of a manifest, with a fresh salt.
+pub fn catalog_header(catalog: &Catalog) -> Header {
     let settings = catalog.settings();
     let mut salt = [0; 32];
     salt[..16].copy_from_slice(&crate::model::ids::RunUuid::random().0);

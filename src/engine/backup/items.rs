@@ -45,6 +45,8 @@ pub struct FileJob {
     pub stat: Stat,
     /// Hard-link group, or 0.
     pub link: i64,
+    /// The content that it has if only its inode changed: were it the same, the inode would mean little.
+    pub expected: Option<ContentId>,
 }
 
 /// A stored or zero part of a file; a chunk's bytes lie in the item's buffer.
@@ -106,6 +108,13 @@ pub enum Item {
     },
     /// A large file could not be read.
     LargeFailed(Problem),
+    /// Sound chunks of a damaged block.
+    Rescued {
+        /// The decoded segment.
+        buffer: Vec<u8>,
+        /// Chunks and their places in it.
+        chunks: Vec<(ChunkId, Range<usize>)>,
+    },
     /// A further name of an inode whose first name came before.
     LinkTo(FileJob),
 }
@@ -207,4 +216,6 @@ pub struct StagedFile {
     pub content: Content,
     /// Its number, once it is in the catalog.
     pub content_id: Option<ContentId>,
+    /// What its content was if only its inode changed, and its file system.
+    pub expected: Option<(ContentId, u64)>,
 }

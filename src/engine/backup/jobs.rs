@@ -2,6 +2,7 @@
 //! here, a batch at a time; a large file's bytes come with the job.
 
 use super::items::{DirContext, FileJob, HashStep, HashedPiece, Item, LargePart, ReadFile};
+use super::rescue::RescueJob;
 use crate::codec::chunker::Chunker;
 use crate::codec::compress::{is_all_zero, looks_incompressible};
 use crate::codec::hash::{PIECE_LEN, hash_bytes, piece_hash};
@@ -38,6 +39,8 @@ pub enum Job {
     Batch(Vec<FileJob>),
     /// Some of a large file: bytes, and the spans in them.
     Part(RawPart),
+    /// A segment of a damaged block.
+    Rescue(RescueJob),
 }
 
 /// Consecutive bytes of a large file, cut but not hashed.
@@ -85,6 +88,7 @@ impl Job {
             Self::Ready(_) => 512,
             Self::Batch(files) => files.iter().map(|file| file.stat.size + 1024).sum(),
             Self::Part(part) => part.buffer.len() as u64 + 1024,
+            Self::Rescue(job) => job.weight(),
         }
     }
 
@@ -94,6 +98,7 @@ impl Job {
             Self::Ready(item) => item,
             Self::Batch(files) => read_batch(files, context),
             Self::Part(part) => Item::Part(hash_part(part, context)),
+            Self::Rescue(job) => job.run(context),
         }
     }
 }

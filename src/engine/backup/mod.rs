@@ -2,7 +2,8 @@
 //!
 //! The stages, each in a file of its own: [`source`] walks and compares, [`jobs`] reads and hashes on workers,
 //! [`assemble`] looks chunks up and packs the new ones, [`encode`] compresses and proves, [`writer`] fills blocks,
-//! [`commit`] registers them, [`finish`] makes the run complete. [`attempt`] wires them together.
+//! [`commit`] registers them, [`finish`] makes the run complete, [`full_manifest`] records
+//! the whole state now and then. [`attempt`] wires them together.
 
 mod assemble;
 mod attempt;
@@ -11,6 +12,7 @@ mod commit;
 mod compare;
 mod encode;
 mod finish;
+mod full_manifest;
 mod items;
 mod jobs;
 mod lanes;
@@ -18,13 +20,17 @@ mod large;
 mod links;
 mod place;
 mod prior;
+mod rescue;
 mod rows;
+mod seen;
 mod source;
 mod writer;
 
 use self::attempt::{AttemptDone, AttemptEnd, AttemptPlan, attempt};
 use self::prior::Prior;
-use self::source::{DetectionOptions, Source as Walk};
+use self::rescue::rescue_blocks;
+use self::seen::DetectionOptions;
+use self::source::Source as Walk;
 use self::writer::{LEASE_MIN, LaneVolume};
 use super::error::{EngineError, Result};
 use super::observer::{Expected, Observer, Phase};
@@ -125,22 +131,12 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
         }
     };
     observer.begin(Phase::Finish, Expected::default());
-    let counts = match finish::finish(repository, (&source, &run), &done, observer) {
-        Ok(counts) => counts,
-        Err(error) => {
-            if !is_complete(repository, run.seq) {
-                runs::set_state(repository.catalog.conn(), run.seq, RunState::Aborted)?;
-            }
-            return Err(error);
-        }
-    };
+    // On an error the run stays open: its manifest may be durable somewhere, and then the next start completes it.
+    let counts = finish::finish(repository, (&source, &run), &done, observer)?;
+    full_manifest::write_if_due(repository, (&source, run.seq), observer)?;
     // Only space is at stake: the next writer does the same.
     repository.catalog.checkpoint().ok();
     Ok(report(repository, (&source, &run, counts), &done, began))
-}
-
-fn is_complete(repository: &Repository, seq: RunSeq) -> bool {
-    matches!(runs::get(repository.catalog.conn(), seq), Ok(Some(run)) if run.state == RunState::Complete)
 }
 
 fn report(
@@ -226,6 +222,7 @@ fn attempts(
             write_workers: options.write_workers.unwrap_or_else(|| WRITERS_DEFAULT.min(volumes.len())).max(1),
             volumes,
             avoid: avoid.clone(),
+            rescue: rescue_blocks(repository)?,
             workers,
             memory_limit: options.memory_limit,
             observer,

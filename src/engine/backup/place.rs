@@ -67,6 +67,13 @@ impl Placement {
         (lane, before != Some(lane))
     }
 
+    /// The lane for `len` bytes of no directory.
+    pub fn lane_for_any(&mut self, len: u64) -> usize {
+        let lane = self.fill();
+        self.charge(lane, len);
+        lane
+    }
+
     fn charge(&mut self, lane: usize, len: u64) {
         self.room[lane] -= i128::from(len);
         if let Some((filling, left)) = &mut self.filling

@@ -1,13 +1,14 @@
 //! The source's thread: takes directories from the walk in order, merge-joins each with the rows of the state before,
 //! and emits rows, batches of small files and parts of large ones. Decides nothing about volumes.
 
-use super::compare::{Trust, Verdict, judge};
+use super::compare::{Trust, Verdict, is_only_inode, judge};
 use super::items::{DirContext, FileJob, InodeKey, Item, RowItem};
 use super::jobs::{Job, SMALL_MAX};
 use super::large::{Emit, read_large};
 use super::links::{LinkGroup, LinkTable};
 use super::prior::{Prior, PriorDir};
 use super::rows::{detection_of, version_of};
+use super::seen::{DetectionOptions, MountSeen, Seen};
 use crate::catalog::CatalogError;
 use crate::catalog::row::{StoredObject, StoredVersion};
 use crate::catalog::state::LiveEntry;
@@ -32,34 +33,6 @@ const BATCH_BYTES: u64 = 1 << 20;
 const RACY_LOCAL_NS: i64 = 2_000_000_000;
 /// The same where another machine's clock stamps the files.
 const RACY_REMOTE_NS: i64 = 15 * 60 * 1_000_000_000;
-
-/// What the user asked for.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct DetectionOptions {
-    /// Inode numbers say nothing.
-    pub ignore_inode: bool,
-    /// The inode's change time says nothing.
-    pub ignore_ctime: bool,
-    /// A changed inode time always means reading.
-    pub strict_ctime: bool,
-    /// An empty root or mount point is meant.
-    pub allow_empty: bool,
-}
-
-/// What the walk saw.
-#[derive(Debug, Default, Clone)]
-pub struct Seen {
-    /// Paths that are in the run by what was seen now.
-    pub paths: u64,
-    /// Bytes of regular files among them.
-    pub bytes: u64,
-    /// What could not be looked at.
-    pub problems: Vec<Problem>,
-    /// Directories that are mount points, or were: (path, is one now, inodes untrusted).
-    pub mounts: Vec<(Vec<u8>, bool, bool)>,
-    /// Paths that were passed over on purpose.
-    pub skipped: Vec<Vec<u8>>,
-}
 
 /// See the module.
 pub struct Source<'s> {
@@ -135,11 +108,17 @@ impl<'s> Source<'s> {
             });
             return Ok(Flow::Continue(()));
         }
+        let mount = MountSeen {
+            path: listing.path.clone(),
+            is_mount_point: listing.is_mount_point,
+            inodes_untrusted: before.inodes_untrusted,
+        };
         if listing.is_mount_point != before.was_mount_point {
-            self.seen.mounts.push((listing.path.clone(), listing.is_mount_point, before.inodes_untrusted));
+            self.seen.mounts.push(mount.clone());
         }
+        let file_system = self.seen.file_systems.entry(listing.stat.dev).or_insert(mount);
         let trust = Trust {
-            inode: listing.trust == FsTrust::Local && !before.inodes_untrusted && !self.options.ignore_inode,
+            inode: listing.trust == FsTrust::Local && !file_system.inodes_untrusted && !self.options.ignore_inode,
             ctime: !self.options.ignore_ctime,
             strict_ctime: self.options.strict_ctime,
         };
@@ -283,7 +262,10 @@ impl<'s> Source<'s> {
                         return self.keep_content(dir, (name, stat, link), &hint.version, emit);
                     }
                 }
-                Ok(self.read(FileJob { dir: Arc::clone(dir), name: name.to_vec(), stat: *stat, link }, emit))
+                let only_inode = old.filter(|old| is_only_inode(stat, old, trust));
+                let expected = only_inode.map(|old| content_of(&old.version)).transpose()?;
+                let job = FileJob { dir: Arc::clone(dir), name: name.to_vec(), stat: *stat, link, expected };
+                Ok(self.read(job, emit))
             }
         }
     }
@@ -338,7 +320,8 @@ impl<'s> Source<'s> {
                     return Ok(Flow::Break(()));
                 }
                 self.observer.advance(1, 0);
-                let job = FileJob { dir: Arc::clone(dir), name: name.to_vec(), stat: *stat, link: known.group };
+                let link = known.group;
+                let job = FileJob { dir: Arc::clone(dir), name: name.to_vec(), stat: *stat, link, expected: None };
                 Ok(emit(Job::Ready(Item::LinkTo(job))))
             }
         }

@@ -27,7 +27,7 @@ pub(super) fn check_manifests(
         let mut problems = Vec::new();
         let mut holders = Vec::new();
         for mounted in repository.mounted.iter().filter(|mounted| mounted.row.last_seq >= Some(run.seq)) {
-            for copy in [ManifestCopy::First, ManifestCopy::Second] {
+            for copy in [ManifestCopy::First, ManifestCopy::Second, ManifestCopy::Full] {
                 if observer.is_cancelled() {
                     return Err(EngineError::Interrupted);
                 }
@@ -35,6 +35,7 @@ pub(super) fn check_manifests(
                 let words = match copy {
                     ManifestCopy::First => format!("volume {}", mounted.row.name),
                     ManifestCopy::Second => format!("volume {} (second file)", mounted.row.name),
+                    ManifestCopy::Full => format!("volume {} (full record)", mounted.row.name),
                 };
                 match place.check(report.level, observer) {
                     Ok(Found::Sound) => {
@@ -61,7 +62,7 @@ pub(super) fn check_manifests(
 
 enum Found {
     Sound,
-    /// A second file that is not there: only a single volume has one.
+    /// A second file or a full record that is not there: not every run has one.
     NotWanted,
 }
 
@@ -76,7 +77,9 @@ impl Place<'_> {
     fn check(&self, level: Level, observer: &dyn Observer) -> std::result::Result<Found, Stop> {
         let key = layout::manifest_key(self.run.seq, &self.run.uuid, self.copy);
         let object = match (self.mounted.store().open(&key), self.copy) {
-            (Err(StoreError::NotFound { .. }), ManifestCopy::Second) => return Ok(Found::NotWanted),
+            (Err(StoreError::NotFound { .. }), ManifestCopy::Second | ManifestCopy::Full) => {
+                return Ok(Found::NotWanted);
+            }
             (opened, _) => opened?,
         };
         let settings = self.repository.settings();
@@ -104,8 +107,8 @@ impl Place<'_> {
         {
             return Err(damaged("it is the record of another run, or of another state"));
         }
-        // The same run may lie beside it in full, under the second name: other bytes that say the same.
-        let may_differ = self.copy == ManifestCopy::Second && meta.encoding == Encoding::Full;
+        // The same run may lie beside it in full: other bytes that say the same.
+        let may_differ = self.copy == ManifestCopy::Full && meta.encoding == Encoding::Full;
         match self.run.manifest {
             Some(digest) if !may_differ && hash_object(&*object, settings.hash, observer)? != digest => {
                 Err(damaged("its bytes are not those that the catalog knows"))

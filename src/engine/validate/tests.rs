@@ -105,7 +105,7 @@ fn a_flipped_byte_in_any_region_is_found_and_only_touched_files_are_named() {
     let table_at = at(last.offset) + 32 + last.stored_len as usize;
     let regions: [(&str, usize, &[&str]); 8] = [
         ("header", 50, &[]),
-        ("segment header", at(first.offset) + 13, &["a/one"]),
+        ("segment header", at(first.offset) + 13, &[]),
         ("segment body", at(first.offset) + 40, &["a/one"]),
         ("last segment", at(last.offset) + 32, &["a/one", "b"]),
         ("table header", table_at + 3, &[]),
@@ -375,7 +375,7 @@ fn a_row_that_nothing_backs_is_damage() {
     let (repo, _) = sample();
     let repository = repo.open();
     let id = crate::model::ids::ChunkId([9; 32]);
-    blocks::put_placeless_chunk(repository.catalog.conn(), crate::model::ids::ChunkNo(1000), &id).unwrap();
+    blocks::put_placeless_chunk(repository.catalog.conn(), crate::model::ids::ChunkNo(1000), (&id, 0)).unwrap();
     drop(repository);
     let report = check(&repo, Level::Quick);
     assert_eq!(report.row_problems, ["chunk 1000 has no segment"]);

@@ -1,0 +1,72 @@
+//! The record of a source's whole state, written beside a run's own record when the deltas since the last whole one
+//! outweigh it: a rebuild can start there when an earlier record is lost. Never written by a run that changed nothing.
+
+use super::finish::{catalog_header, known_volumes, meta_of};
+use crate::catalog::row::StoredObject;
+use crate::catalog::runs::{self, Source};
+use crate::catalog::state::live_entries;
+use crate::catalog::versions::{Applied, Change, dirs_within};
+use crate::catalog::{CatalogError, Connection, contents};
+use crate::engine::error::Result;
+use crate::engine::manifest_file::ManifestSink;
+use crate::engine::manifest_write::{ManifestEncoder, RowSource, RowVisitor};
+use crate::engine::observer::Observer;
+use crate::engine::repository::Repository;
+use crate::format::layout::{self, ManifestCopy};
+use crate::format::manifest::{Encoding, ManifestMeta};
+use crate::model::ids::{RunSeq, SourceId, StateDigest};
+use crate::volume::store::Store;
+
+/// All live rows of a source.
+struct LiveRows<'c> {
+    conn: &'c Connection,
+    source: SourceId,
+}
+
+impl RowSource for LiveRows<'_> {
+    fn for_each(&self, visit: RowVisitor<'_>) -> std::result::Result<(), CatalogError> {
+        for (id, dir) in dirs_within(self.conn, self.source, b"")? {
+            for entry in live_entries(self.conn, id)? {
+                let (content_id, content) = match entry.version.object {
+                    StoredObject::Content(id) => (Some(id), Some(contents::get(self.conn, id)?)),
+                    _ => (None, None),
+                };
+                let version = entry.version.resolve(self.conn)?;
+                let change = Change::Put { version, content: content_id, detection: entry.detection };
+                visit(&dir, &entry.name, (&change, Applied::Changed, content.as_ref()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the whole state after the complete run `seq` to every writable volume, if that is due. The run is saved
+/// already: what goes wrong here is only said.
+pub fn write_if_due(
+    repository: &mut Repository,
+    (source, seq): (&Source, RunSeq),
+    observer: &dyn Observer,
+) -> Result<()> {
+    let conn = repository.catalog.conn();
+    let Some(run) = runs::get(conn, seq)? else { return Ok(()) };
+    let has_changes = run.counts.added + run.counts.modified + run.counts.metadata + run.counts.deleted > 0;
+    if run.prev.is_none() || !has_changes || !runs::is_full_due(conn, source.id)? {
+        return Ok(());
+    }
+    let meta = ManifestMeta { encoding: Encoding::Full, ..meta_of(source, &run, StateDigest::EMPTY) };
+    let writable: Vec<_> = repository.writable().collect();
+    let stores: Vec<(usize, &dyn Store)> =
+        writable.iter().enumerate().map(|(index, mounted)| (index, mounted.store().as_ref())).collect();
+    let mut sink = ManifestSink::open(&stores, &catalog_header(&repository.catalog));
+    let encoder = ManifestEncoder { before: conn, source: source.id, may_copy: false };
+    encoder.write(&mut sink, (&meta, &known_volumes(conn)?), &LiveRows { conn, source: source.id })?;
+    let outcome = sink.finish(&layout::manifest_key(seq, &run.uuid, ManifestCopy::Full));
+    for (index, error) in &outcome.failed {
+        observer
+            .warn(&format!("volume {}: the full record of run {seq} is missing: {error}", writable[*index].row.name));
+    }
+    if !outcome.durable.is_empty() {
+        runs::set_full_bytes(conn, seq, outcome.size)?;
+    }
+    Ok(())
+}
