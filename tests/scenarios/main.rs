@@ -12,6 +12,7 @@
 mod util;
 
 mod damage;
+mod faults;
 mod formats;
 mod history;
 mod interruption;

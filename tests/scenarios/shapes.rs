@@ -7,8 +7,11 @@ use crate::util::tree::{Rng, make_fifo, write};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 
+/// What somebody does, in words and in deeds.
+type Step<'s> = (&'s str, &'s dyn Fn(&Bench));
+
 /// Makes a tree, then goes through changes; after each there is a run that must list and bring back what it should.
-fn through(make: impl FnOnce(&Bench), steps: &[(&str, &dyn Fn(&Bench))]) -> Bench {
+fn through(make: impl FnOnce(&Bench), steps: &[Step<'_>]) -> Bench {
     let bench = Bench::with_volumes(&["disk1"], &[]);
     make(&bench);
     let mut trees = vec![snapshot(&bench.src())];

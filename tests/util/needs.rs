@@ -55,8 +55,17 @@ impl Tmpfs {
 
     /// Mounts it again read-only, or writable.
     pub fn set_read_only(&self, is_read_only: bool) {
-        let mode = if is_read_only { "remount,ro" } else { "remount,rw" };
-        let status = Command::new("mount").args(["-o", mode]).arg(&self.dir).status().expect("mount runs");
+        self.remount(if is_read_only { "ro" } else { "rw" });
+    }
+
+    /// Makes it larger.
+    pub fn resize(&self, size_mib: u64) {
+        self.remount(&format!("size={size_mib}m"));
+    }
+
+    fn remount(&self, option: &str) {
+        let option = format!("remount,{option}");
+        let status = Command::new("mount").args(["-o", &option]).arg(&self.dir).status().expect("mount runs");
         assert!(status.success());
     }
 }
