@@ -39,13 +39,7 @@ impl Catalog {
         if path.symlink_metadata().is_ok() {
             return Err(CatalogError::Exists(path.to_owned()));
         }
-        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)
-                .map_err(|source| CatalogError::Io { path: folder.to_owned(), source })?;
-        }
+        make_folder(path)?;
         let io = |source| CatalogError::Io { path: path.to_owned(), source };
         // SQLite would create the file with the umask's mode; made here first, it is the owner's alone.
         drop(OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?);
@@ -132,6 +126,13 @@ impl Catalog {
         let answer: String = self.conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if answer == "ok" { Ok(()) } else { Err(CatalogError::Damaged(answer)) }
     }
+}
+
+/// Makes the folder that a catalog is to lie in, for its owner alone.
+pub fn make_folder(path: &Path) -> Result<()> {
+    let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|source| CatalogError::Io { path: folder.to_owned(), source })
 }
 
 fn connect(path: &Path) -> Result<Connection> {

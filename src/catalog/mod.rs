@@ -13,6 +13,7 @@ pub mod handle;
 pub mod interned;
 pub mod pending;
 pub mod places;
+pub mod replace;
 pub mod row;
 pub mod runs;
 pub mod settings;

@@ -7,8 +7,9 @@ use super::manifest_apply::ApplyError;
 use super::observer::{Expected, Observer, Phase};
 use super::recover::{Manifests, apply_one, put_manifest};
 use crate::catalog::blocks::{self, NewBlock};
+use crate::catalog::handle::make_folder;
 use crate::catalog::settings::Settings;
-use crate::catalog::{Catalog, CatalogError, damage, places, runs, volumes};
+use crate::catalog::{Catalog, CatalogError, damage, places, replace, runs, volumes};
 use crate::format::block::BlockTable;
 use crate::format::container::{ContainerKind, FormatError, HEADER_LEN, TRAILER_LEN};
 use crate::format::layout;
@@ -75,15 +76,10 @@ pub struct RebuildReport {
 pub fn rebuild_catalog(path: &Path, options: &RebuildOptions, observer: &dyn Observer) -> Result<RebuildReport> {
     let began = Instant::now();
     let mut report = RebuildReport { catalog: path.display().to_string(), ..RebuildReport::default() };
-    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::create_dir_all(folder).map_err(|source| CatalogError::Io { path: folder.to_owned(), source })?;
-    }
+    make_folder(path)?;
     let _lock = Catalog::lock(path)?;
     let found = find_volumes(path, options, &mut report)?;
-    let building = beside(path, ".rebuilding");
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        remove_if_there(&beside(&building, suffix))?;
-    }
+    let building = replace::building_place(path)?;
     let mut catalog = Catalog::create(&building, &settings_of(&found[0]))?;
     let known = put_volumes(&mut catalog, &found, &mut report)?;
     apply_manifests(&mut catalog, (&found, &known), &mut report, observer)?;
@@ -92,24 +88,9 @@ pub fn rebuild_catalog(path: &Path, options: &RebuildOptions, observer: &dyn Obs
     count(&catalog, &mut report)?;
     catalog.checkpoint()?;
     drop(catalog);
-    report.kept_as = swap_in(path, &building)?;
+    report.kept_as = replace::swap_in(path, &building)?.map(|kept| kept.display().to_string());
     report.duration_s = began.elapsed().as_secs_f64();
     Ok(report)
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
-fn remove_if_there(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(CatalogError::Io { path: path.to_owned(), source }.into())
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The volumes that were given, and those that a catalog in place remembers; all of one repository.
@@ -344,31 +325,4 @@ fn count(catalog: &Catalog, report: &mut RebuildReport) -> Result<()> {
     report.chunks = totals.chunks;
     report.blocks = totals.blocks;
     Ok(())
-}
-
-/// Puts the new catalog in place; what was there is kept under another name.
-fn swap_in(path: &Path, building: &Path) -> Result<Option<String>> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| CatalogError::Io { path, source }
-    };
-    let mut kept = None;
-    if path.symlink_metadata().is_ok() {
-        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        let aside = beside(path, &format!(".broken-{stamp}"));
-        for suffix in ["-wal", "-shm", "-journal", ""] {
-            let from = beside(path, suffix);
-            if from.symlink_metadata().is_ok() {
-                std::fs::rename(&from, beside(&aside, suffix)).map_err(io(&from))?;
-            }
-        }
-        kept = Some(aside.display().to_string());
-    }
-    std::fs::rename(building, path).map_err(io(building))?;
-    for suffix in ["-wal", "-shm"] {
-        remove_if_there(&beside(building, suffix))?;
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))?;
-    Ok(kept)
 }

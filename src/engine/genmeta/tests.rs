@@ -1,3 +1,5 @@
+//! What sidecars say, when they are written, and that files can be rebuilt from them.
+
 use super::*;
 use crate::engine::observer::Silent;
 use crate::engine::test_repository::{CHUNK_LEN, Storing, TestRepository, noise, text};

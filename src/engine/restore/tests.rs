@@ -1,3 +1,5 @@
+//! What a restore brings back, refuses and survives.
+
 use super::*;
 use crate::catalog::blocks;
 use crate::engine::observer::Silent;

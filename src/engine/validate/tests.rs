@@ -1,3 +1,5 @@
+//! What `validate` finds, in repositories made by hand and then damaged.
+
 use super::*;
 use crate::catalog::blocks::number_of;
 use crate::engine::error::Exit;
@@ -107,7 +109,7 @@ fn a_flipped_byte_in_any_region_is_found_and_only_touched_files_are_named() {
         ("header", 50, &[]),
         ("segment header", at(first.offset) + 13, &[]),
         ("segment body", at(first.offset) + 40, &["a/one"]),
-        ("last segment", at(last.offset) + 32, &["a/one", "b"]),
+        ("last segment", at(last.offset) + 32, &["a/one"]),
         ("table header", table_at + 3, &[]),
         ("table", table_at + 40, &[]),
         ("trailer", sound.len() - 30, &[]),
