@@ -110,7 +110,7 @@ fn print_block(block: &DamagedBlock, is_verbose: bool) {
         stderr_line(&format!("  … and {} more; --json names up to a thousand", words::plural(more, "file version")));
     }
     if block.files_total == 0 {
-        stderr_line("  no file needs it: nothing is lost");
+        stderr_line("  no file lacks a byte for it: nothing is lost");
     }
 }
 

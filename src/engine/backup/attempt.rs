@@ -154,10 +154,8 @@ fn on_one_thread(
     });
     let mut assembler = assembler(plan, (&lanes, known, commits), reader, put)?;
     let mut failure: Option<EngineError> = None;
-    let mut step = |assembler: &mut Assembler<'_>, committer: &mut Committer<'_>, item: Option<Item>| -> Result<()> {
-        if let Some(item) = item {
-            assembler.push(item)?;
-        }
+    let mut step = |assembler: &mut Assembler<'_>, committer: &mut Committer<'_>, item: Item| -> Result<()> {
+        assembler.push(item)?;
         writers.iter_mut().for_each(|writer| {
             writer.pump();
         });
@@ -168,7 +166,7 @@ fn on_one_thread(
         if plan.observer.is_cancelled() || lanes.has_stopped() {
             return ControlFlow::Break(());
         }
-        match step(&mut assembler, &mut committer, Some(job.run(&context))) {
+        match step(&mut assembler, &mut committer, job.run(&context)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 failure = Some(error);
@@ -185,7 +183,11 @@ fn on_one_thread(
     }
     assembler.flush();
     lanes.close();
-    step(&mut assembler, &mut committer, None)?;
+    // A writer with nothing to do now may still get what another one has no room for.
+    while !writers.is_empty() {
+        writers.retain_mut(LaneWriter::pump);
+    }
+    from_commits.try_iter().try_for_each(|message| committer.handle(message))?;
     let tally = std::mem::take(&mut assembler.tally);
     end(plan, &lanes, (flow, source.seen, tally), committer)
 }

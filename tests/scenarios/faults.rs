@@ -1,0 +1,177 @@
+//! Calls to the system that fail: whatever the program then does, it says so by its exit code, and nothing that was
+//! complete is lost.
+
+use crate::util::bench::{Bench, Said};
+use crate::util::needs::{Tmpfs, has_tools};
+use crate::util::oracle::snapshot;
+use crate::util::tree::{Rng, flip, grow, overwrite, write};
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A backup in which the calls named `call` fail from the `from`th on as often as `how` says.
+fn with_fault(bench: &Bench, call: &str, how: &str) -> Said {
+    let backup = bench.command(&["--json", "--no-progress", "backup", "src"]);
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-qqq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+    traced.args(["-e", &format!("inject={call}:{how}")]);
+    traced.arg(backup.get_program()).args(backup.get_args()).current_dir(bench.path(""));
+    traced.env("RAIDTAPE_CATALOG", bench.path("backup.cat")).stdin(Stdio::null());
+    traced.output().unwrap().into()
+}
+
+#[test]
+fn whatever_call_fails_the_exit_code_tells_the_truth_and_no_run_is_harmed() {
+    if !has_tools(&["strace"]) {
+        return;
+    }
+    let bench = Bench::with_volumes(&["disk1", "disk2"], &["--block-size", "8M"]);
+    grow(&bench.src(), 1);
+    let first = snapshot(&bench.src());
+    bench.backup();
+    let mut rng = Rng(9);
+    let (mut failed, mut round) = (0, 0);
+    for (call, error) in [
+        ("fdatasync", "EIO"),
+        ("fsync", "EIO"),
+        ("renameat2", "EIO"),
+        ("fallocate", "ENOSPC"),
+        ("write", "ENOSPC"),
+        ("pwrite64", "EIO"),
+        ("pwrite64", "ENOSPC"),
+        ("pread64", "EIO"),
+        ("getdents64", "EIO"),
+        ("linkat", "EIO"),
+        ("mkdirat", "EROFS"),
+    ] {
+        for when in ["1", "3", "9", "17+"] {
+            round += 1;
+            write(&bench.src(), "big/again", &rng.bytes(3 << 20));
+            write(&bench.src(), &format!("rounds/{round}"), &rng.bytes(2_000));
+            let now = snapshot(&bench.src());
+            let what = format!("{call} fails with {error}, {when}");
+            let said = with_fault(&bench, call, &format!("error={error}:when={when}"));
+            if said.err.contains("loading shared libraries") {
+                continue;
+            }
+            assert!([0, 1, 3, 5].contains(&said.code), "{what}: {said:#?}");
+            assert!(!said.err.contains("panicked"), "{what}: {said:#?}");
+            failed += usize::from(said.code != 0);
+            if said.code == 0 {
+                let run = said.summary()["run"].as_i64().unwrap();
+                let (dest, found) = bench.reverted(run);
+                found.assert_is(&now, &what);
+                fs::remove_dir_all(dest).unwrap();
+            }
+            if said.code == 3 {
+                // What could not be read is not gone.
+                let run = said.summary()["run"].as_i64().unwrap();
+                let listed = crate::history::listed_changes(&bench, run);
+                assert!(listed.deleted.is_empty(), "{what}: {listed:?}");
+            }
+            let said = bench.run(&["validate", "--quick"]);
+            assert!(said.code == 0, "{what}: {said:#?}");
+        }
+        // Without the fault all goes on.
+        let now = snapshot(&bench.src());
+        let run = bench.backup()["run"].as_i64().unwrap();
+        bench.assert_reverts(run, &now);
+        bench.assert_reverts(1, &first);
+    }
+    assert!(failed > 5, "only {failed} runs noticed a fault");
+    bench.assert_all_good();
+}
+
+#[test]
+fn a_file_that_never_holds_still_is_kept_and_never_passed_off_as_sound() {
+    let bench = Bench::with_volumes(&["disk1"], &[]);
+    write(&bench.src(), "calm", b"calm");
+    write(&bench.src(), "database", &Rng(1).bytes(24 << 20));
+    let is_over = AtomicBool::new(false);
+    let said = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut rng = Rng(2);
+            while !is_over.load(Ordering::Relaxed) {
+                overwrite(&bench.path("src/database"), rng.below(24 << 20), &rng.bytes(64));
+            }
+        });
+        let said = bench.run(&["backup", "src"]);
+        is_over.store(true, Ordering::Relaxed);
+        said
+    });
+    assert_eq!(said.code, 3, "{said:#?}");
+    assert!(said.err.contains("database") && !said.err.contains("calm"), "{said:#?}");
+    let said = bench.run(&["revert-to-run", "1", "dest"]);
+    assert!(said.err.contains("database") && said.err.contains("changed while"), "{said:#?}");
+    assert_eq!(bench.path("dest/database").metadata().unwrap().len(), 24 << 20);
+    assert_eq!(bench.query("SELECT path FROM files WHERE inconsistent = 1").len(), 1);
+    // It holds still now: the next run has it soundly.
+    let now = snapshot(&bench.src());
+    bench.backup();
+    bench.assert_reverts(2, &now);
+    assert!(bench.query("SELECT path FROM files WHERE inconsistent = 1").is_empty());
+    bench.assert_all_good();
+}
+
+#[test]
+fn a_restore_onto_a_disk_that_fills_up_says_so_and_goes_on_when_there_is_room() {
+    let bench = Bench::with_volumes(&["disk1"], &[]);
+    grow(&bench.src(), 3);
+    bench.backup();
+    let Some(mount) = Tmpfs::mount(&bench.path("target"), 8) else { return };
+    let said = bench.run(&["revert-to-run", "1", "target/dest"]);
+    assert!([1, 4].contains(&said.code), "{said:#?}");
+    assert!(said.err.contains("full"), "{said:#?}");
+    mount.resize(200);
+    bench.run(&["revert-to-run", "1", "target/dest"]).with_code(0);
+    snapshot(&bench.path("target/dest")).assert_is(&snapshot(&bench.src()), "after the second try");
+}
+
+#[test]
+fn damage_of_what_the_source_no_longer_has_stays_named_and_harms_nothing_else() {
+    let bench = Bench::with_volumes(&["disk1"], &["--block-size", "8M"]);
+    write(&bench.src(), "stays/a", &Rng(1).bytes(400_000));
+    bench.backup();
+    let before = bench.blocks("disk1");
+    write(&bench.src(), "goes/b", &Rng(2).bytes(3_000_000));
+    bench.backup();
+    let hit = bench.blocks("disk1").into_iter().find(|(name, _)| !before.contains_key(name)).unwrap().1;
+    fs::remove_dir_all(bench.path("src/goes")).unwrap();
+    let now = snapshot(&bench.src());
+    bench.backup();
+    flip(&hit, 1_000_000);
+    for _ in 0..2 {
+        let said = bench.run(&["validate"]).with_code(4);
+        assert!(said.err.contains("goes/b") && said.err.contains("run 2"), "{said:#?}");
+        bench.run(&["restore", "goes/b", "b", "--run", "2"]).with_code(4).with_sentence(&["goes/b"]);
+        assert!(!bench.path("b").exists());
+        let run = bench.backup()["run"].as_i64().unwrap();
+        bench.assert_reverts(run, &now);
+        bench.assert_reverts(3, &now);
+    }
+    // The same bytes come back: then the old run has them again too.
+    write(&bench.src(), "found/elsewhere", &Rng(2).bytes(3_000_000));
+    let report = bench.backup();
+    assert!(report["data_added"].as_u64().unwrap() > 0, "{report}");
+    bench.run(&["restore", "goes/b", "b", "--run", "2"]).with_code(0);
+    assert!(fs::read(bench.path("b")).unwrap() == Rng(2).bytes(3_000_000));
+    bench.assert_all_good();
+}
+
+#[test]
+fn a_whole_volume_that_is_lost_costs_only_what_it_held_and_the_next_run_stores_that_again() {
+    let bench = Bench::with_volumes(&["disk1", "disk2"], &["--block-size", "8M"]);
+    grow(&bench.src(), 1);
+    let tree = snapshot(&bench.src());
+    bench.backup();
+    assert!(!bench.blocks("disk1").is_empty() && !bench.blocks("disk2").is_empty());
+    // The disk is there, but all its blocks are gone.
+    fs::remove_dir_all(bench.path("disk2/chunks")).unwrap();
+    fs::create_dir(bench.path("disk2/chunks")).unwrap();
+    bench.run(&["validate"]).with_code(4);
+    let report = bench.backup();
+    assert!(report["data_added"].as_u64().unwrap() > 0, "{report}");
+    bench.assert_reverts(2, &tree);
+    bench.assert_reverts(1, &tree);
+    bench.assert_all_good();
+}

@@ -1,0 +1,193 @@
+//! Processes that end too early, at any instant: what was complete stays so, and the next run needs no help.
+
+use crate::util::bench::{Bench, Said};
+use crate::util::needs::has_tools;
+use crate::util::oracle::{Snapshot, snapshot};
+use crate::util::tree::{Rng, change, grow, write};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A bench with one complete run.
+fn ready() -> (Bench, Snapshot) {
+    let bench = Bench::with_volumes(&["disk1", "disk2"], &["--block-size", "8M"]);
+    grow(&bench.src(), 1);
+    let first = snapshot(&bench.src());
+    bench.backup();
+    (bench, first)
+}
+
+/// Gives the next run something to do, large and small.
+fn work(bench: &Bench, round: u64) -> Snapshot {
+    change(&bench.src(), round + 2);
+    let mut rng = Rng(round + 50);
+    for dir in 0..6 {
+        write(&bench.src(), &format!("much/{dir}/file"), &rng.bytes(4 << 20));
+        for file in 0..20 {
+            write(&bench.src(), &format!("much/{dir}/small{file}"), &rng.text(5000));
+        }
+    }
+    snapshot(&bench.src())
+}
+
+/// Waits until it ends or `for_so_long` is over; whether it ended.
+fn wait(child: &mut Child, for_so_long: Duration) -> bool {
+    let begun = Instant::now();
+    loop {
+        if child.try_wait().unwrap().is_some() {
+            return true;
+        }
+        if begun.elapsed() >= for_so_long {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn complete_runs(bench: &Bench) -> Vec<i64> {
+    let runs = bench.json(&["runs"], 0);
+    let complete = runs["runs"].as_array().unwrap().iter().filter(|run| run["state"] == "complete");
+    complete.map(|run| run["run"].as_i64().unwrap()).collect()
+}
+
+/// All that must hold in the end: no repair was needed, nothing is lost, nothing made up, and the volumes alone tell
+/// the same story.
+fn assert_sound(bench: &Bench, (first, now): (&Snapshot, &Snapshot)) {
+    let report = bench.backup();
+    let run = report["run"].as_i64().unwrap();
+    bench.assert_reverts(run, now);
+    bench.assert_reverts(1, first);
+    bench.assert_all_good();
+    for disk in ["disk1", "disk2"] {
+        assert_eq!(std::fs::read_dir(bench.path(disk).join("tmp")).unwrap().count(), 0, "{disk}/tmp is swept");
+    }
+    let versions = |bench: &Bench| {
+        bench.query("SELECT hex(path), first_run, last_run, file_hash, size FROM file_versions ORDER BY 1, 2")
+    };
+    let (before, runs) = (versions(bench), complete_runs(bench));
+    for name in ["backup.cat", "backup.cat-wal", "backup.cat-shm"] {
+        let _ = std::fs::remove_file(bench.path(name));
+    }
+    bench.json(&["rebuild-catalog", "--volume", "disk1", "--volume", "disk2"], 0);
+    assert_eq!((before, runs), (versions(bench), complete_runs(bench)));
+    bench.assert_reverts(run, now);
+    bench.assert_reverts(1, first);
+}
+
+#[test]
+fn a_process_killed_at_any_time_leaves_nothing_to_repair() {
+    let (bench, first) = ready();
+    work(&bench, 0);
+    let begun = Instant::now();
+    bench.backup();
+    let whole = begun.elapsed();
+    let mut now = first.clone();
+    for round in 1..9 {
+        now = work(&bench, round);
+        let mut child = bench.start(&["--json", "backup", "src"]);
+        wait(&mut child, whole.mul_f64(round as f64 / 9.0));
+        child.kill().unwrap();
+        let said = Said::from(child.wait_with_output().unwrap());
+        assert!([-9, 0].contains(&said.code), "{said:?}");
+        bench.assert_reverts(1, &first);
+        let said = bench.run(&["validate"]);
+        assert!(said.code == 0, "killed in round {round}: {said:#?}");
+    }
+    assert_sound(&bench, (&first, &now));
+}
+
+#[test]
+fn a_process_killed_at_the_calls_that_make_data_durable_leaves_nothing_to_repair() {
+    if !has_tools(&["strace"]) {
+        return;
+    }
+    let (bench, first) = ready();
+    let mut now = first.clone();
+    let mut killed = 0;
+    let calls = ["fdatasync", "renameat2", "fsync", "renameat2", "fdatasync", "pwrite64", "fsync", "fdatasync"];
+    for (round, call) in calls.iter().enumerate() {
+        now = work(&bench, round as u64);
+        let which = [1, 2, 3, 4, 7, 40, 9, 12][round];
+        let backup = bench.command(&["--json", "backup", "src"]);
+        let mut traced = Command::new("strace");
+        traced.args(["-f", "-qqq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+        traced.args(["-e", &format!("inject={call}:signal=KILL:when={which}")]);
+        traced.arg(backup.get_program()).args(backup.get_args()).current_dir(bench.path(""));
+        traced.env("RAIDTAPE_CATALOG", bench.path("backup.cat")).stdin(Stdio::null());
+        let said = Said::from(traced.output().unwrap());
+        killed += usize::from(said.code != 0);
+        bench.assert_reverts(1, &first);
+        let said = bench.run(&["validate"]);
+        assert!(said.code == 0, "killed at {call} {which}: {said:#?}");
+    }
+    assert!(killed >= 4, "only {killed} were killed");
+    assert_sound(&bench, (&first, &now));
+}
+
+#[test]
+fn an_interrupted_run_says_so_and_the_next_one_goes_on_from_it() {
+    let (bench, first) = ready();
+    let now = work(&bench, 1);
+    let mut child = bench.start(&["backup", "src", "--max-workers", "1"]);
+    // As soon as it has a block open.
+    let has_begun =
+        || ["disk1", "disk2"].iter().any(|disk| std::fs::read_dir(bench.path(disk).join("tmp")).unwrap().count() > 0);
+    while !has_begun() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    wait(&mut child, Duration::from_millis(100));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let said = Said::from(child.wait_with_output().unwrap());
+    assert_eq!(said.code, 130, "{said:#?}");
+    assert!(said.err.contains("interrupted") && !said.out.contains("complete"), "{said:#?}");
+    assert_eq!(complete_runs(&bench), [1]);
+    bench.assert_reverts(1, &first);
+    bench.assert_all_good();
+    assert_sound(&bench, (&first, &now));
+}
+
+#[test]
+fn what_an_interrupted_run_stored_is_not_stored_again() {
+    let bench = Bench::with_volumes(&["disk1"], &["--block-size", "8M"]);
+    let mut rng = Rng(3);
+    for file in 0..24 {
+        write(&bench.src(), &format!("d{}/{file}", file / 4), &rng.bytes(4 << 20));
+    }
+    let mut child = bench.start(&["backup", "src", "--max-workers", "1"]);
+    while bench.blocks("disk1").len() < 3 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let said = Said::from(child.wait_with_output().unwrap());
+    assert_eq!(said.code, 143, "{said:#?}");
+    let kept: u64 = bench.blocks("disk1").values().map(|path| path.metadata().unwrap().len()).sum();
+    assert!(kept >= 24 << 20, "{kept}");
+    let report = bench.backup();
+    let stored = report["data_added_packed"].as_u64().unwrap();
+    assert!(stored + kept < (96 << 20) + (9 << 20), "stored {stored}, kept {kept}");
+    assert!(report["bytes_read"].as_u64().unwrap() <= (96 << 20), "{report}");
+    bench.assert_reverts(report["run"].as_i64().unwrap(), &snapshot(&bench.src()));
+    bench.assert_all_good();
+}
+
+#[test]
+fn what_a_killed_run_stored_is_not_stored_again() {
+    let bench = Bench::with_volumes(&["disk1"], &["--block-size", "8M"]);
+    let mut rng = Rng(3);
+    for file in 0..24 {
+        write(&bench.src(), &format!("d{}/{file}", file / 4), &rng.bytes(4 << 20));
+    }
+    let mut child = bench.start(&["backup", "src", "--max-workers", "1"]);
+    while bench.blocks("disk1").len() < 5 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    assert_eq!(Said::from(child.wait_with_output().unwrap()).code, -9);
+    let kept: u64 = bench.blocks("disk1").values().map(|path| path.metadata().unwrap().len()).sum();
+    let report = bench.backup();
+    let stored = report["data_added_packed"].as_u64().unwrap();
+    assert!(stored + kept < (96 << 20) + (9 << 20), "stored {stored}, kept {kept}");
+    bench.assert_reverts(report["run"].as_i64().unwrap(), &snapshot(&bench.src()));
+    bench.assert_all_good();
+}

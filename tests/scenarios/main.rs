@@ -1,0 +1,23 @@
+//! The program as somebody uses it over weeks: real trees, real volumes, real mishaps, and every time the question
+//! whether all that was promised comes back. Nothing here knows how the program works inside.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::unwrap_used,
+    reason = "numbers of a test's own making, and a test that panics says so"
+)]
+
+#[path = "../util/mod.rs"]
+mod util;
+
+mod damage;
+mod faults;
+mod formats;
+mod history;
+mod interruption;
+mod long_life;
+mod rebuild;
+mod shapes;
+mod space;
+mod wrong_input;

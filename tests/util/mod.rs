@@ -1,0 +1,7 @@
+//! What scenario tests are made of: a bench to run the program on, trees to back up, and an oracle that says whether
+//! two trees are the same.
+
+pub mod bench;
+pub mod needs;
+pub mod oracle;
+pub mod tree;
