@@ -275,10 +275,10 @@ fn chunker_of(fields: &Map<String, Value>) -> Result<ChunkerParams, LabelError> 
         max: small("max")?,
         normalization: small("normalization")?,
     };
-    let ordered = 0 < params.min && params.min <= params.avg && params.avg <= params.max;
+    // As strict as the chunker is, so that no label can be read that no run could use.
+    let ordered = 64 <= params.min && params.min < params.avg && params.avg < params.max;
     let fits = usize::try_from(params.max).is_ok_and(|max| max <= CHUNK_LEN_MAX);
-    // The mask of the average, shifted by the normalization, must stay within 64 bits and above none.
-    let maskable = params.avg.is_power_of_two() && params.normalization < params.avg.trailing_zeros().max(1);
+    let maskable = params.avg.is_power_of_two() && params.normalization + 4 <= params.avg.trailing_zeros();
     (ordered && fits && maskable).then_some(params).ok_or(bad)
 }
 
