@@ -134,7 +134,6 @@ fn an_interrupted_run_says_so_and_the_next_one_goes_on_from_it() {
     while !has_begun() && child.try_wait().unwrap().is_none() {
         std::thread::sleep(Duration::from_millis(1));
     }
-    wait(&mut child, Duration::from_millis(100));
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let said = Said::from(child.wait_with_output().unwrap());
