@@ -252,6 +252,7 @@ pub fn mark_listed(conn: &Connection, run: RunSeq) -> Result<()> {
 /// by the next run.
 pub fn mark_bad(conn: &Connection, block: BlockNo) -> Result<()> {
     conn.execute("UPDATE blocks SET state = 'bad' WHERE id = ?1 AND state IN ('ok', 'bad')", [block.0])?;
+    promote_further_places(conn, block)?;
     conn.execute(
         "WITH hit(no) AS (SELECT no FROM chunks WHERE seg IN (SELECT id FROM segments WHERE block = ?1))
          UPDATE live SET marks = marks | 2 WHERE mode >> 12 = 8 AND obj IN (
@@ -261,6 +262,27 @@ pub fn mark_bad(conn: &Connection, block: BlockNo) -> Result<()> {
              ON e.chunk BETWEEN hit.no - 255 AND hit.no AND e.chunk + e.n > hit.no AND e.chunk > 0)",
         [block.0],
     )?;
+    Ok(())
+}
+
+/// Chunks of a damaged block that lie in a sound one too are looked for there first from now on.
+fn promote_further_places(conn: &Connection, block: BlockNo) -> Result<()> {
+    let mut select = conn.prepare_cached(
+        "SELECT c.no, c.seg, c.off, m.seg, m.off FROM segments s JOIN chunks c ON c.seg = s.id
+         JOIN chunk_more m ON m.no = c.no JOIN segments t ON t.id = m.seg JOIN blocks b ON b.id = t.block
+         WHERE s.block = ?1 AND b.state = 'ok' GROUP BY c.no",
+    )?;
+    let rows = select.query_map([block.0], |row| {
+        Ok((row.get::<_, i64>(0)?, [row.get::<_, i64>(1)?, row.get(2)?], [row.get::<_, i64>(3)?, row.get(4)?]))
+    })?;
+    for (no, [old_seg, old_off], [new_seg, new_off]) in rows.collect::<rusqlite::Result<Vec<_>>>()? {
+        conn.prepare_cached("UPDATE chunks SET seg = ?2, off = ?3 WHERE no = ?1")?
+            .execute(params![no, new_seg, new_off])?;
+        conn.prepare_cached("DELETE FROM chunk_more WHERE no = ?1 AND seg = ?2 AND off = ?3")?
+            .execute(params![no, new_seg, new_off])?;
+        conn.prepare_cached("INSERT OR IGNORE INTO chunk_more(no, seg, off) VALUES(?1, ?2, ?3)")?
+            .execute(params![no, old_seg, old_off])?;
+    }
     Ok(())
 }
 

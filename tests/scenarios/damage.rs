@@ -65,6 +65,11 @@ fn is_found_and_healed(harm: impl FnOnce(&PathBuf)) {
     for run in [2, 3] {
         bench.assert_reverts(run, &tree);
     }
+    // It meets the damage again, needs nothing of it, and is done with it after one more run.
+    let said = bench.run(&["validate"]).with_code(4);
+    assert!(!said.err.contains("the victim"), "{said:#?}");
+    assert_eq!(bench.backup()["data_added"], 0);
+    bench.assert_all_good();
 }
 
 /// Damage that leaves every chunk readable is found and named too, harms no file, and is gone after the next backup.
