@@ -1,7 +1,7 @@
 //! Processes that end too early, at any instant: what was complete stays so, and the next run needs no help.
 
 use crate::util::bench::{Bench, Said};
-use crate::util::needs::has_tools;
+use crate::util::needs::{has_tools, long_tests_factor};
 use crate::util::oracle::{Snapshot, snapshot};
 use crate::util::tree::{Rng, change, grow, write};
 use std::process::{Child, Command, Stdio};
@@ -81,10 +81,10 @@ fn a_process_killed_at_any_time_leaves_nothing_to_repair() {
     bench.backup();
     let whole = begun.elapsed();
     let mut now = first.clone();
-    for round in 1..9 {
+    for round in 1..9 * long_tests_factor() {
         now = work(&bench, round);
         let mut child = bench.start(&["--json", "backup", "src"]);
-        wait(&mut child, whole.mul_f64(round as f64 / 9.0));
+        wait(&mut child, whole.mul_f64((round % 9) as f64 / 9.0));
         child.kill().unwrap();
         let said = Said::from(child.wait_with_output().unwrap());
         assert!([-9, 0].contains(&said.code), "{said:?}");

@@ -75,3 +75,10 @@ impl Drop for Tmpfs {
         let _ = Command::new("umount").arg("-l").arg(&self.dir).status();
     }
 }
+
+/// How many times the usual number of rounds a test that can go on for ever makes: `RAIDTAPE_TEST_MINUTES` says how
+/// many minutes such tests may take together, 2 for the usual number.
+pub fn long_tests_factor() -> u64 {
+    let minutes = std::env::var("RAIDTAPE_TEST_MINUTES").ok().and_then(|minutes| minutes.parse::<u64>().ok());
+    (minutes.unwrap_or(2) / 2).max(1)
+}

@@ -147,10 +147,7 @@ impl<'s> Source<'s> {
         (before, trust): (&PriorDir, Trust),
         emit: Emit<'_>,
     ) -> Result<Flow> {
-        for (name, problem) in &listing.unreadable {
-            log::debug!("unreadable: {}", path::show(name));
-            self.seen.problems.push(problem.clone());
-        }
+        self.seen.problems.extend(listing.unreadable.iter().map(|(_, problem)| problem.clone()));
         self.seen.skipped.extend(listing.skipped.iter().map(|name| path::join(&listing.path, name)));
         let mut rows = before.rows.iter().filter(|row| !row.name.is_empty()).peekable();
         for entry in &listing.entries {
