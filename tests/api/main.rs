@@ -1,2 +1,0 @@
-//! The library from outside: verbs against real directories.
-mod backup;
