@@ -19,6 +19,7 @@ use crate::format::layout::{self, ManifestCopy};
 use crate::format::manifest::{Encoding, ManifestMeta, ManifestSource, ManifestVolume, RunCounts};
 use crate::model::content::Content;
 use crate::model::ids::{RunSeq, StateDigest, VolumeId};
+use crate::model::problem::ProblemOp;
 use crate::volume::index::{IndexDb, IndexedBlock};
 use std::cell::RefCell;
 
@@ -174,8 +175,10 @@ fn put_mounts(tx: &Connection, source: &Source, done: &AttemptDone, observer: &d
 
 fn counts_of(applied: RunCounts, done: &AttemptDone) -> RunCounts {
     let changed = applied.added + applied.modified + applied.metadata;
+    // What changed while it was read has a version, and is among those that changed.
+    let unread = done.tally.problems.iter().filter(|problem| problem.op != ProblemOp::Changed).count() as u64;
     RunCounts {
-        unchanged: done.seen.paths.saturating_sub(changed + done.tally.problems.len() as u64),
+        unchanged: done.seen.paths.saturating_sub(changed + unread),
         problems: (done.seen.problems.len() + done.tally.problems.len()) as u64,
         bytes_total: done.seen.bytes,
         bytes_read: done.tally.bytes_read,
