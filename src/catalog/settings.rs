@@ -63,3 +63,9 @@ impl Settings {
         })
     }
 }
+
+/// Changes how new segments are compressed, for every later opening of the catalog.
+pub fn set_compression(conn: &Connection, compression: Compression) -> Result<()> {
+    conn.execute("UPDATE meta SET value = ?1 WHERE key = 'compression'", [compression.to_text()])?;
+    Ok(())
+}

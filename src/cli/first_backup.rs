@@ -5,6 +5,7 @@ use super::{add_volume, words};
 use raidtape::engine::add_volume::{AddVolumeOptions, AddVolumeReport, add_volume};
 use raidtape::engine::init::{InitOptions, init};
 use raidtape::engine::{EngineError, Repository};
+use raidtape::tree::error::TreeError;
 use raidtape::volume::handle::{Volume, VolumeError};
 use std::path::{Path, PathBuf};
 
@@ -49,6 +50,10 @@ fn check_source(source: &Path) -> Result<(), EngineError> {
     match std::fs::metadata(source) {
         Ok(found) if found.is_dir() => Ok(()),
         Ok(_) => Err(EngineError::Usage(format!("{shown} is not a directory; give the directory to back up"))),
+        // The same failure, and the same code, as with a catalog in place.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(TreeError::RootMissing { path: source.to_owned() }.into())
+        }
         Err(error) => Err(EngineError::Usage(format!("{shown} cannot be backed up: {error}; nothing was made"))),
     }
 }

@@ -145,7 +145,17 @@ fn verdict(report: &ValidateReport) -> (String, bool) {
     blocks.dedup();
     match report.exit() {
         Exit::Done => ("All good".to_owned(), true),
-        Exit::Damage => (format!("Uh oh: {} blocks damaged", words::count(blocks.len() as u64)), false),
+        Exit::Damage => {
+            let others = report.row_problems.len()
+                + report.manifest_problems.len()
+                + report.label_problems.len()
+                + report.listing_problems.len();
+            let beside = match (blocks.len(), others) {
+                (0, _) => format!(", and {} wrong beside them", words::plural(others as u64, "thing")),
+                _ => String::new(),
+            };
+            (format!("Uh oh: {} blocks damaged{beside}", words::count(blocks.len() as u64)), false)
+        }
         _ => {
             let volumes = words::plural(report.volumes_away.len() as u64, "volume");
             let blocks = words::plural(report.blocks_away, "block");

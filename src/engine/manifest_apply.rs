@@ -8,6 +8,7 @@ use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::contents::{self, ExtentBuilder};
 use crate::catalog::row::StoredObject;
 use crate::catalog::runs::{self, Run, RunState};
+use crate::catalog::settings;
 use crate::catalog::versions::{Applier, ApplyRun, Change, live_version};
 use crate::catalog::volumes;
 use crate::catalog::{CatalogError, Connection, pending};
@@ -134,6 +135,9 @@ impl<'c> ManifestApply<'c> {
             Encoding::Full => runs::set_full_bytes(self.conn, seq, len)?,
         }
         pending::clear(self.conn, self.source, seq)?;
+        if let Some(compression) = self.meta.compression {
+            settings::set_compression(self.conn, compression)?;
+        }
         Ok(())
     }
 

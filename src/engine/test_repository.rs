@@ -169,6 +169,7 @@ fn complete(repository: &mut Repository, run: &mut Run, base: StateDigest) {
         started_ns: 1,
         ended_ns: 2,
         counts: run.counts,
+        compression: None,
     };
     let mut section = SectionTag::Meta.start();
     section.extend(serde_json::to_vec(&meta).unwrap());

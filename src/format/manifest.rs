@@ -8,6 +8,7 @@ use super::bytes::{Reader, put_signed, put_varint};
 use super::container::FormatError;
 use crate::model::ids::{BlockId, ChunkId, ChunkNo, RunSeq, RunUuid, StateDigest, VolumeUuid};
 use crate::model::limits::{CHUNK_LEN_MAX, SEGMENT_RAW_MAX};
+use crate::model::params::Compression;
 use serde::{Deserialize, Serialize};
 
 /// Raw bytes at which a section is cut; one record more may follow.
@@ -125,6 +126,9 @@ pub struct ManifestMeta {
     pub ended_ns: i64,
     /// Its counts.
     pub counts: RunCounts,
+    /// The repository's choice of compression, for a rebuild.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compression: Option<Compression>,
 }
 
 impl ManifestMeta {

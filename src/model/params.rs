@@ -42,12 +42,25 @@ pub struct ChunkerParams {
 
 /// How segments are compressed from now on; each segment says for itself how it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String", into = "String")]
 pub enum Compression {
     /// Stored as it is.
     None,
     /// zstd at this level.
     Zstd(i32),
+}
+
+impl From<Compression> for String {
+    fn from(compression: Compression) -> Self {
+        compression.to_text()
+    }
+}
+
+impl TryFrom<String> for Compression {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::from_text(&text).ok_or_else(|| format!("{text} is no compression"))
+    }
 }
 
 impl Compression {

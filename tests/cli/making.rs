@@ -59,8 +59,8 @@ fn a_volume_that_is_none_points_to_add_volume() {
 #[test]
 fn a_first_backup_that_cannot_start_makes_nothing() {
     let bench = Bench::new();
-    let said = bench.on_catalog("backup src --volume disk1").with_code(2);
-    assert!(said.err.contains("src cannot be backed up"), "{}", said.err);
+    let said = bench.on_catalog("backup src --volume disk1").with_code(1);
+    assert!(said.err.contains("src does not exist"), "{}", said.err);
     bench.write("src/file", b"x");
     bench.on_catalog("backup src").with_code(10);
     let said = bench.on_catalog("backup src --volume src").with_code(2);

@@ -237,3 +237,18 @@ fn an_older_copy_of_the_catalog_learns_the_runs_that_it_missed() {
     assert_eq!(versions(&before), versions(&after));
     bench.assert_all_good();
 }
+
+#[test]
+fn the_choices_made_at_init_outlive_the_catalog() {
+    let bench =
+        Bench::with_volumes(&["disk1"], &["--compression", "none", "--hash-algo", "sha256", "--block-size", "9M"]);
+    grow(&bench.src(), 1);
+    bench.backup();
+    let chosen = "SELECT key, CAST(value AS TEXT) FROM meta WHERE key IN
+                  ('compression', 'hash_algo', 'block_size', 'chunk_avg', 'repository') ORDER BY key";
+    let before = bench.query(chosen);
+    std::fs::remove_file(bench.path("backup.cat")).unwrap();
+    bench.json(&["rebuild-catalog", "--volume", "disk1"], 0);
+    assert_eq!(bench.query(chosen), before);
+    assert!(before.iter().any(|row| row.contains("none")) && before.iter().any(|row| row.contains("sha256")));
+}

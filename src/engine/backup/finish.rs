@@ -19,6 +19,7 @@ use crate::format::layout::{self, ManifestCopy};
 use crate::format::manifest::{Encoding, ManifestMeta, ManifestSource, ManifestVolume, RunCounts};
 use crate::model::content::Content;
 use crate::model::ids::{RunSeq, StateDigest, VolumeId};
+use crate::model::params::Compression;
 use crate::model::problem::ProblemOp;
 use crate::volume::index::{IndexDb, IndexedBlock};
 use std::cell::RefCell;
@@ -119,7 +120,7 @@ pub fn finish(
         counts,
         ..run.clone()
     };
-    let meta = meta_of(source, &complete, base_digest);
+    let meta = meta_of(source, &complete, base_digest, before.settings().compression);
     let known = known_volumes(before.conn())?;
     let stores: Vec<(usize, &dyn crate::volume::store::Store)> =
         writable.iter().map(|index| (*index, mounted[*index].store().as_ref())).collect();
@@ -194,7 +195,7 @@ pub fn all_problems(done: &AttemptDone) -> Vec<crate::model::problem::Problem> {
 }
 
 /// The head of the record of `run`, a delta on the state `base`.
-pub fn meta_of(source: &Source, run: &Run, base: StateDigest) -> ManifestMeta {
+pub fn meta_of(source: &Source, run: &Run, base: StateDigest, compression: Compression) -> ManifestMeta {
     ManifestMeta {
         run: run.uuid,
         seq: run.seq.0,
@@ -206,6 +207,7 @@ pub fn meta_of(source: &Source, run: &Run, base: StateDigest) -> ManifestMeta {
         started_ns: run.started_ns,
         ended_ns: run.ended_ns.unwrap_or(run.started_ns),
         counts: run.counts,
+        compression: Some(compression),
     }
 }
 

@@ -53,7 +53,10 @@ pub fn write_if_due(
     if run.prev.is_none() || !has_changes || !runs::is_full_due(conn, source.id)? {
         return Ok(());
     }
-    let meta = ManifestMeta { encoding: Encoding::Full, ..meta_of(source, &run, StateDigest::EMPTY) };
+    let meta = ManifestMeta {
+        encoding: Encoding::Full,
+        ..meta_of(source, &run, StateDigest::EMPTY, repository.settings().compression)
+    };
     let writable: Vec<_> = repository.writable().collect();
     let stores: Vec<(usize, &dyn Store)> =
         writable.iter().enumerate().map(|(index, mounted)| (index, mounted.store().as_ref())).collect();
