@@ -36,6 +36,9 @@ pub enum ApplyError {
     /// It changes a state that is not the catalog's.
     #[error("it goes on from a state that is not here")]
     OtherBase,
+    /// The state that it changes is past.
+    #[error("a later run of its source, {0}, is in the catalog already and does not go on from it")]
+    Late(RunSeq),
     /// The state after it is not the one that it says.
     #[error("the state after it is not the one that it records")]
     WrongResult,
@@ -85,11 +88,15 @@ impl<'c> ManifestApply<'c> {
     /// Applies the sections behind the head, and makes the run complete.
     pub fn apply(mut self, reader: &mut ManifestReader<'_>) -> Result<()> {
         let newest = runs::newest_complete(self.conn, self.source)?;
+        // The live rows are those of the newest run; an earlier one cannot enter behind it.
+        if let Some(newest) = newest.as_ref().filter(|run| run.seq >= self.meta.run_seq()) {
+            return Err(ApplyError::Late(newest.seq));
+        }
         let state = newest.as_ref().and_then(|run| run.digest).unwrap_or(StateDigest::EMPTY);
         if self.meta.encoding == Encoding::Delta && state != self.meta.base {
             return Err(ApplyError::OtherBase);
         }
-        let prev = newest.map(|run| run.seq).filter(|seq| *seq < self.meta.run_seq());
+        let prev = newest.map(|run| run.seq);
         let apply_run = ApplyRun { source: self.source, run: self.meta.run_seq(), prev };
         let mut applier = Applier::new(self.conn, apply_run, state);
         while let Some((tag, body)) = reader.next_section()? {

@@ -5,7 +5,7 @@ use super::block_file::{ReadError, read_header, read_table};
 use super::error::{EngineError, Result};
 use super::manifest_apply::ApplyError;
 use super::observer::{Expected, Observer, Phase};
-use super::recover::{Manifests, apply_one, put_manifest};
+use super::recover::{Manifests, apply_one, put_manifest, take_out_passed_over};
 use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::handle::make_folder;
 use crate::catalog::settings::Settings;
@@ -21,6 +21,7 @@ use crate::volume::index::IndexDb;
 use crate::volume::store::Store;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Paths that a report lists at most.
@@ -184,6 +185,11 @@ fn apply_manifests(
             put_manifest(&mut manifests, *id, key);
         });
         listed.map_err(EngineError::store(&volume.label.name))?;
+    }
+    let store_of = |id| ids.iter().position(|known| *known == id).map(|at| Arc::clone(found[at].store()));
+    let repository = catalog.settings().repository;
+    for (run, by) in take_out_passed_over(&mut manifests, repository, &store_of) {
+        report.unreachable_runs.push(format!("run {run}: run {by} goes on from the state before it"));
     }
     observer.begin(Phase::Rebuild, Expected { items: Some(manifests.len() as u64), bytes: None });
     let mut newest: BTreeMap<VolumeId, RunSeq> = BTreeMap::new();

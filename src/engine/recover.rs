@@ -16,7 +16,8 @@ use crate::codec::hash::Hasher;
 use crate::format::block::BlockTable;
 use crate::format::container::{ContainerKind, FormatError};
 use crate::format::layout::{self, ManifestCopy};
-use crate::model::ids::{BlockId, RunSeq, RunUuid, VolumeId};
+use crate::format::manifest::ManifestMeta;
+use crate::model::ids::{BlockId, RepositoryUuid, RunSeq, RunUuid, VolumeId};
 use crate::model::params::HashAlgo;
 use crate::volume::store::{Object, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +54,57 @@ pub fn put_manifest(found: &mut Manifests, volume: VolumeId, key: &str) {
     places.sort_by_key(|(_, _, copy)| *copy);
 }
 
+/// The head of a manifest, as far as the chain of states needs it.
+struct Link {
+    key: (RunSeq, RunUuid),
+    meta: ManifestMeta,
+    has_full: bool,
+}
+
+/// Takes out runs that the later runs of their source do not go on from: a catalog that could not see their manifest,
+/// because its volume was away, gave them up or never knew of them. One of the two branches can be brought in; it is
+/// the one that the newest run is on. Returns the runs that were taken out, each with the run that passed it over.
+/// `store` tells where a volume is.
+pub fn take_out_passed_over(
+    manifests: &mut Manifests,
+    repository: RepositoryUuid,
+    store: &dyn Fn(VolumeId) -> Option<Arc<dyn Store>>,
+) -> Vec<(RunSeq, RunSeq)> {
+    let mut by_source: BTreeMap<(String, String), Vec<Link>> = BTreeMap::new();
+    for (key, places) in manifests.iter() {
+        let mut metas =
+            places.iter().filter_map(|(volume, name, _)| head_of(store(*volume)?.as_ref(), name, repository));
+        // What cannot be read in any place says nothing of other runs.
+        let Some(meta) = metas.next() else { continue };
+        let has_full = places.iter().any(|(_, _, copy)| *copy == ManifestCopy::Full);
+        let source = (meta.source.host.clone(), meta.source.name.clone());
+        by_source.entry(source).or_default().push(Link { key: *key, meta, has_full });
+    }
+    let mut passed_over = Vec::new();
+    for links in by_source.values() {
+        let mut later: Option<&Link> = None;
+        for link in links.iter().rev() {
+            let by = later.filter(|later| {
+                !later.has_full && later.meta.prev < Some(link.key.0.0) && later.meta.base != link.meta.result
+            });
+            match by {
+                Some(by) => {
+                    manifests.remove(&link.key);
+                    passed_over.push((link.key.0, by.key.0));
+                }
+                None => later = Some(link),
+            }
+        }
+    }
+    passed_over
+}
+
+fn head_of(store: &dyn Store, key: &str, repository: RepositoryUuid) -> Option<ManifestMeta> {
+    let object = store.open(key).ok()?;
+    let (mut reader, _) = ManifestReader::open(object.as_ref(), Some(repository)).ok()?;
+    read_meta(&mut reader).ok()
+}
+
 /// Manifests on the volumes of runs that the catalog does not have as complete, oldest first.
 fn unknown_manifests(repository: &Repository) -> Result<Manifests> {
     let known: BTreeSet<RunUuid> = runs::all(repository.catalog.conn())?
@@ -77,7 +129,12 @@ fn unknown_manifests(repository: &Repository) -> Result<Manifests> {
 /// Completes runs whose manifest is durable: those that a crash left open, and those that an older copy of the
 /// catalog does not know.
 fn roll_forward(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
-    for ((seq, uuid), places) in unknown_manifests(repository)? {
+    let mut unknown = unknown_manifests(repository)?;
+    let store_of = |id| repository.volume(id).map(|mounted| Arc::clone(mounted.store()));
+    for (run, by) in take_out_passed_over(&mut unknown, repository.settings().repository, &store_of) {
+        observer.warn(&format!("run {run} on the volumes is passed over: run {by} goes on from the state before it"));
+    }
+    for ((seq, uuid), places) in unknown {
         let mut last = None;
         for (volume, key, _) in places {
             let Some(store) = repository.volume(volume).map(|mounted| Arc::clone(mounted.store())) else { continue };

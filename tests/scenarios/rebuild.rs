@@ -3,7 +3,7 @@
 use crate::history::{exact_path, listed_changes};
 use crate::util::bench::Bench;
 use crate::util::oracle::{Snapshot, snapshot};
-use crate::util::tree::{Rng, change, grow, write};
+use crate::util::tree::{Rng, change, grow, set_mtime, write};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -194,6 +194,42 @@ fn a_run_made_after_a_rebuild_without_a_volume_does_not_clash_with_what_returns(
     for (number, tree) in trees.iter().enumerate() {
         bench.assert_reverts(number as i64 + 1, tree);
     }
+    bench.assert_all_good();
+}
+
+#[test]
+fn a_volume_that_returns_with_a_run_of_its_own_neither_stops_backups_nor_hides_later_runs_from_a_rebuild() {
+    let bench = Bench::with_volumes(&["disk1", "disk2"], &[]);
+    let put = |bytes: &[u8]| {
+        write(&bench.src(), "file", bytes);
+        set_mtime(&bench.src().join("file"), (1_000_000_000, 0));
+    };
+    put(b"one");
+    bench.backup();
+    // Only the first disk knows of the second run.
+    std::fs::rename(bench.path("disk2"), bench.path("away")).unwrap();
+    put(b"two");
+    bench.backup();
+    lose_catalog(&bench);
+    std::fs::rename(bench.path("disk1"), bench.path("far")).unwrap();
+    std::fs::rename(bench.path("away"), bench.path("disk2")).unwrap();
+    bench.json(&["rebuild-catalog", "--volume", "disk2"], 5);
+    // The state is the one that the second run went on from.
+    put(b"one");
+    let run = bench.backup()["run"].as_i64().unwrap();
+    std::fs::rename(bench.path("far"), bench.path("disk1")).unwrap();
+    put(b"three");
+    let tree = snapshot(&bench.src());
+    let later = bench.json(&["backup", "src", "--volume", "disk1"], 0)["run"].as_i64().unwrap();
+    bench.assert_reverts(later, &tree);
+    bench.assert_all_good();
+    lose_catalog(&bench);
+    let report = bench.run(&["--json", "rebuild-catalog", "--volume", "disk1", "--volume", "disk2"]).summary();
+    let unreachable = report["unreachable_runs"].to_string();
+    assert!(unreachable.contains("run 2: ") && report["runs"] == 3, "{report}");
+    bench.assert_reverts(later, &tree);
+    let (dest, _) = bench.reverted(run);
+    assert_eq!(std::fs::read(dest.join("file")).unwrap(), b"one");
     bench.assert_all_good();
 }
 

@@ -1,6 +1,7 @@
 //! One regular file on its way into the target: written in any order by any thread, confirmed as a whole, finished by
 //! whoever writes its last byte. Owns the counting that tells when that is; not where the bytes come from.
 
+use super::links::LinkKey;
 use super::tally::{Failure, Tally};
 use crate::codec::hash::{FileHasher, PIECE_LEN, PieceHash, piece_hash, piece_hash_zeros};
 use crate::engine::error::EngineError;
@@ -43,8 +44,8 @@ pub(super) struct FileSpec {
     pub meta: TargetMeta,
     pub size: u64,
     pub hash: FileHash,
-    /// Hard-link group, or 0.
-    pub link: i64,
+    /// Whose further name it may be.
+    pub link: Option<LinkKey>,
     pub existing: Existing,
 }
 
@@ -251,8 +252,8 @@ impl FileJob {
         // What is unfinished is removed when it is dropped.
         *self.out.write().unwrap_or_else(PoisonError::into_inner) = Out::Closed;
         if let Some(failure) = self.failure.get() {
-            if self.spec.link != 0 {
-                ground.tally.counts().failed_links.insert(self.spec.link, failure.data());
+            if let Some(link) = self.spec.link {
+                ground.tally.counts().failed_links.insert(link, failure.data());
             }
             ground.tally.fail(&self.spec.source_path, failure);
         }

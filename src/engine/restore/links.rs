@@ -4,11 +4,25 @@
 use super::dest::{Decision, Ground};
 use super::steps::{PlannedFile, Restorer};
 use super::tally::Failure;
+use crate::catalog::row::{StoredObject, StoredVersion};
 use crate::engine::error::Result;
+use crate::model::ids::ContentId;
 use crate::tree::error::TreeError;
 use crate::tree::target::Existing;
 use std::collections::HashSet;
 use std::io::ErrorKind;
+
+/// A hard-link group and the content of its names. A name that could not be looked at in a run keeps its earlier
+/// version, and so may have other bytes than the rest of its group: it is no name of the same file.
+pub(super) type LinkKey = (i64, ContentId);
+
+/// The group that a version belongs to, if it does.
+pub(super) fn link_key(version: &StoredVersion) -> Option<LinkKey> {
+    match version.object {
+        StoredObject::Content(content) if version.link != 0 => Some((version.link, content)),
+        _ => None,
+    }
+}
 
 /// What became of one further name.
 enum Linked {
@@ -29,7 +43,7 @@ impl Restorer<'_> {
             let mut with_new_first = HashSet::new();
             for name in names {
                 self.check()?;
-                let link = name.entry.version.link;
+                let Some(link) = link_key(&name.entry.version) else { continue };
                 if with_new_first.contains(&link) {
                     again.push(name);
                     continue;
@@ -54,7 +68,7 @@ impl Restorer<'_> {
     }
 
     fn hard_link(&self, name: &PlannedFile) -> Linked {
-        let link = name.entry.version.link;
+        let Some(link) = link_key(&name.entry.version) else { return Linked::NeedsOwnFile };
         let Some(first) = self.firsts.get(&link) else { return Linked::NeedsOwnFile };
         let failed = self.tally.counts().failed_links.get(&link).cloned();
         match failed {

@@ -5,6 +5,7 @@
 use super::dest::{Decision, Dest};
 use super::fetch::Worker;
 use super::file::{FileSpec, Ground};
+use super::links::{LinkKey, link_key};
 use super::plan::{Job, Planner};
 use super::sites::Stores;
 use super::tally::{Failure, Tally};
@@ -41,7 +42,7 @@ pub(super) struct Restorer<'a> {
     stores: &'a Stores,
     owners: HashMap<i64, (u32, u32)>,
     /// First name in the target of each hard-link group.
-    pub firsts: HashMap<i64, Vec<u8>>,
+    pub firsts: HashMap<LinkKey, Vec<u8>>,
     pub further_names: Vec<PlannedFile>,
     has_small_ones: bool,
 }
@@ -200,12 +201,11 @@ impl<'a> Restorer<'a> {
         {
             for entry in page.into_iter().filter(|entry| entry.version.kind == EntryKind::File) {
                 let path = self.target_path(&entry);
-                let link = entry.version.link;
-                if link != 0 && self.firsts.contains_key(&link) {
-                    self.further_names.push(PlannedFile { entry, path });
-                    continue;
-                }
-                if link != 0 {
+                if let Some(link) = link_key(&entry.version) {
+                    if self.firsts.contains_key(&link) {
+                        self.further_names.push(PlannedFile { entry, path });
+                        continue;
+                    }
                     self.firsts.insert(link, path.clone());
                 }
                 self.file(planner, (entry, path))?;
@@ -240,7 +240,7 @@ impl<'a> Restorer<'a> {
             meta,
             size: head.size,
             hash: head.hash,
-            link: entry.version.link,
+            link: link_key(&entry.version),
             existing,
         };
         planner.file(spec, content, &head)

@@ -1,5 +1,6 @@
 //! What a restore has done and what went wrong so far, gathered from all of its threads.
 
+use super::links::LinkKey;
 use crate::engine::error::EngineError;
 use crate::model::path::show;
 use crate::model::problem::{Problem, ProblemOp};
@@ -65,7 +66,7 @@ pub(super) struct Counts {
     pub away: u64,
     pub volumes_wanted: BTreeSet<String>,
     /// Hard-link groups whose first name failed, and how its bytes did if they were the reason.
-    pub failed_links: HashMap<i64, Option<DataFailure>>,
+    pub failed_links: HashMap<LinkKey, Option<DataFailure>>,
 }
 
 /// Shared by the threads of one restore.

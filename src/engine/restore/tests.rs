@@ -375,3 +375,22 @@ fn a_stored_file_with_the_markers_name_is_restored_too() {
     assert_eq!(names(&out(&repo, "")), [".raidtape-restore"]);
     assert_eq!(fs::read(out(&repo, ".raidtape-restore")).unwrap(), b"mine");
 }
+
+#[test]
+fn a_name_that_shares_its_groups_number_but_not_its_bytes_is_a_file_of_its_own() {
+    let mut repo = TestRepo::new();
+    let node = |bytes: &[u8]| Node::File(FileNode::of(bytes).linked(5));
+    repo.run(&[
+        ("a", node(b"of an earlier run")),
+        ("b", node(b"now")),
+        ("c", node(b"now")),
+        ("d", node(b"of an earlier run")),
+    ]);
+    let report = folder(&mut repo, "", None).unwrap();
+    assert_eq!((report.files, report.hardlinks, report.exit()), (2, 2, Exit::Done));
+    for (name, bytes) in [("a", "of an earlier run"), ("b", "now"), ("c", "now"), ("d", "of an earlier run")] {
+        assert_eq!(fs::read_to_string(out(&repo, name)).unwrap(), bytes, "{name}");
+    }
+    let ino = |name: &str| fs::metadata(out(&repo, name)).unwrap().ino();
+    assert_eq!((ino("a"), ino("b")), (ino("d"), ino("c")));
+}
