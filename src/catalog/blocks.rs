@@ -249,19 +249,21 @@ pub fn mark_listed(conn: &Connection, run: RunSeq) -> Result<()> {
 }
 
 /// A block was found damaged or missing: it is no dedup target any more, and live files that use it are read again
-/// by the next run.
+/// by the next run, those of an unfinished run too.
 pub fn mark_bad(conn: &Connection, block: BlockNo) -> Result<()> {
     conn.execute("UPDATE blocks SET state = 'bad' WHERE id = ?1 AND state IN ('ok', 'bad')", [block.0])?;
     promote_further_places(conn, block)?;
-    conn.execute(
-        "WITH hit(no) AS (SELECT no FROM chunks WHERE seg IN (SELECT id FROM segments WHERE block = ?1))
-         UPDATE live SET marks = marks | 2 WHERE mode >> 12 = 8 AND obj IN (
-           SELECT t.id FROM hit JOIN contents t
-             ON t.chunk BETWEEN hit.no - 255 AND hit.no AND t.chunk + t.n > hit.no AND t.chunk > 0
-           UNION SELECT e.content FROM hit JOIN extents e
-             ON e.chunk BETWEEN hit.no - 255 AND hit.no AND e.chunk + e.n > hit.no AND e.chunk > 0)",
-        [block.0],
-    )?;
+    for rows in ["live", "pending"] {
+        let sql = format!(
+            "WITH hit(no) AS (SELECT no FROM chunks WHERE seg IN (SELECT id FROM segments WHERE block = ?1))
+             UPDATE {rows} SET marks = marks | 2 WHERE mode >> 12 = 8 AND obj IN (
+               SELECT t.id FROM hit JOIN contents t
+                 ON t.chunk BETWEEN hit.no - 255 AND hit.no AND t.chunk + t.n > hit.no AND t.chunk > 0
+               UNION SELECT e.content FROM hit JOIN extents e
+                 ON e.chunk BETWEEN hit.no - 255 AND hit.no AND e.chunk + e.n > hit.no AND e.chunk > 0)"
+        );
+        conn.execute(&sql, [block.0])?;
+    }
     Ok(())
 }
 

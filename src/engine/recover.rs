@@ -258,9 +258,11 @@ fn replicate_manifests(repository: &mut Repository, observer: &dyn Observer) -> 
         for run in &complete {
             let key = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
             if mounted.store().head(&key).map_err(EngineError::store(&name))?.is_none() {
-                missing += u64::from(!copy_manifest(repository, id, &key)?);
+                missing += u64::from(!copy_manifest(repository, id, (&key, run.manifest))?);
                 let full = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::Full);
-                copy_manifest(repository, id, &full)?;
+                if mounted.store().head(&full).map_err(EngineError::store(&name))?.is_none() {
+                    copy_manifest(repository, id, (&full, None))?;
+                }
             }
         }
         if missing > 0 {
@@ -278,16 +280,28 @@ fn replicate_manifests(repository: &mut Repository, observer: &dyn Observer) -> 
     Ok(())
 }
 
-fn copy_manifest(repository: &Repository, to: VolumeId, key: &str) -> Result<bool> {
+/// Copies a manifest from the first volume where it is sound, and where `digest` is given has that.
+fn copy_manifest(repository: &Repository, to: VolumeId, (key, digest): (&str, Option<[u8; 32]>)) -> Result<bool> {
     let Some(target) = repository.volume(to) else { return Ok(false) };
     for from in repository.mounted.iter().filter(|mounted| mounted.row.id != to) {
-        match from.store().read_all(key, MANIFEST_LEN_MAX) {
-            Ok(bytes) => {
-                target.store().put_new(key, &bytes).map_err(EngineError::store(&target.row.name))?;
-                return Ok(true);
-            }
-            Err(_) => continue,
+        let store = from.store().as_ref();
+        let Ok(bytes) = store.read_all(key, MANIFEST_LEN_MAX) else { continue };
+        if !is_sound_manifest(store, key, (repository.settings().repository, digest)) {
+            continue;
         }
+        target.store().put_new(key, &bytes).map_err(EngineError::store(&target.row.name))?;
+        return Ok(true);
     }
     Ok(false)
+}
+
+/// Whether a manifest can be read to its end and is the one that is meant: a damaged one must not be spread.
+fn is_sound_manifest(store: &dyn Store, key: &str, (ours, digest): (RepositoryUuid, Option<[u8; 32]>)) -> bool {
+    let read = || -> std::result::Result<[u8; 32], ReadError> {
+        let object = store.open(key)?;
+        let (mut reader, _) = ManifestReader::open(object.as_ref(), Some(ours))?;
+        while reader.next_section()?.is_some() {}
+        reader.digest()
+    };
+    read().is_ok_and(|found| digest.is_none_or(|digest| digest == found))
 }

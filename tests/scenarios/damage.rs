@@ -186,3 +186,19 @@ fn a_volume_that_is_away_is_never_called_good() {
     bench.run(&["restore", "victims/the victim", "alone", "--volume", "away"]).with_code(0);
     assert_eq!(fs::read(bench.path("alone")).unwrap(), fs::read(bench.path("src/victims/the victim")).unwrap());
 }
+
+#[test]
+fn a_damaged_record_of_a_run_is_not_copied_to_a_volume_that_lacks_it() {
+    let bench = Bench::with_volumes(&["disk1", "disk2"], &[]);
+    write(&bench.src(), "file", b"bytes");
+    bench.backup();
+    let records = |volume: &str| -> Vec<_> {
+        fs::read_dir(bench.path(volume).join("runs")).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    let [record] = &records("disk1")[..] else { unreachable!("one run has one record") };
+    let at = |volume: &str| bench.path(volume).join("runs").join(record);
+    flip(&at("disk1"), 150);
+    bench.run(&["add-volume", "disk3"]).with_code(0);
+    bench.backup();
+    assert_eq!(fs::read(at("disk3")).unwrap(), fs::read(at("disk2")).unwrap());
+}

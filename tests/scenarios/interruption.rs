@@ -171,6 +171,28 @@ fn what_an_interrupted_run_stored_is_not_stored_again() {
 }
 
 #[test]
+fn what_an_interrupted_run_stored_and_validate_found_damaged_is_read_again() {
+    let bench = Bench::with_volumes(&["disk1"], &["--block-size", "8M"]);
+    let mut rng = Rng(4);
+    for file in 0..24 {
+        write(&bench.src(), &format!("d{}/{file}", file / 4), &rng.bytes(4 << 20));
+    }
+    // Files that changed just now are read again whatever is known of them.
+    std::thread::sleep(Duration::from_millis(2100));
+    let mut child = bench.start(&["backup", "src", "--max-workers", "1"]);
+    while bench.blocks("disk1").len() < 3 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(Said::from(child.wait_with_output().unwrap()).code, 143);
+    bench.blocks("disk1").values().for_each(|path| std::fs::remove_file(path).unwrap());
+    bench.run(&["validate"]).with_code(4);
+    let report = bench.backup();
+    bench.assert_reverts(report["run"].as_i64().unwrap(), &snapshot(&bench.src()));
+}
+
+#[test]
 fn what_a_killed_run_stored_is_not_stored_again() {
     let bench = Bench::with_volumes(&["disk1"], &["--block-size", "8M"]);
     let mut rng = Rng(3);

@@ -150,7 +150,6 @@ pub fn finish(
     tx.commit().map_err(CatalogError::from)?;
     drop(before);
     second_copy(mounted, &outcome.durable, run, observer);
-    update_indexes(repository, run.seq, observer)?;
     Ok(counts)
 }
 
@@ -255,7 +254,7 @@ fn second_copy(mounted: &[crate::engine::repository::Mounted], durable: &[usize]
 }
 
 /// Tells every volume's own index what came with this run. The index is a cache: a failure is only said.
-fn update_indexes(repository: &Repository, run: RunSeq, observer: &dyn Observer) -> Result<()> {
+pub fn update_indexes(repository: &Repository, run: RunSeq, observer: &dyn Observer) -> Result<()> {
     let mut added: std::collections::BTreeMap<VolumeId, Vec<IndexedBlock>> = std::collections::BTreeMap::new();
     for (id, size, volume) in blocks::listed_by(repository.catalog.conn(), run)? {
         added.entry(volume).or_default().push(IndexedBlock { id, size, verified_ns: None });

@@ -121,19 +121,17 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
         observer
             .warn(&format!("volume {} ({}) is not here; it will be brought up to date when it is", row.name, row.uuid));
     }
-    let (source, run) = open_run(repository, &root, options)?;
-    let ended = attempts(repository, (&source, &run), (&root, options), observer);
-    let done = match ended {
-        Ok(done) => done,
-        Err(error) => {
-            runs::set_state(repository.catalog.conn(), run.seq, RunState::Aborted)?;
-            return Err(error);
-        }
-    };
+    let (source, run, done) = attempts(repository, &root, options, observer)?;
     observer.begin(Phase::Finish, Expected::default());
     // On an error the run stays open: its manifest may be durable somewhere, and then the next start completes it.
     let counts = finish::finish(repository, (&source, &run), &done, observer)?;
-    full_manifest::write_if_due(repository, (&source, run.seq), observer)?;
+    // From here on the run is saved: what goes wrong is said, and is no failure of it.
+    if let Err(error) = finish::update_indexes(repository, run.seq, observer) {
+        observer.warn(&format!("the volumes' indexes are not up to date: {error}"));
+    }
+    if let Err(error) = full_manifest::write_if_due(repository, (&source, run.seq), observer) {
+        observer.warn(&format!("the full record of run {} is missing: {error}", run.seq));
+    }
     // Only space is at stake: the next writer does the same.
     repository.catalog.checkpoint().ok();
     Ok(report(repository, (&source, &run, counts), &done, began))
@@ -184,54 +182,25 @@ fn open_run(repository: &mut Repository, root: &Path, options: &BackupOptions) -
     Ok((Source { id, host, name, roots }, run))
 }
 
-/// Tries, and when a volume fails once more without it.
+/// Tries, and when a volume fails once more without it. Each attempt is a run of its own: the rows of one that failed
+/// are hints for the next, never part of it.
 fn attempts(
     repository: &mut Repository,
-    (source, run): (&Source, &Run),
-    (root, options): (&Path, &BackupOptions),
+    root: &Path,
+    options: &BackupOptions,
     observer: &dyn Observer,
-) -> Result<AttemptDone> {
+) -> Result<(Source, Run, AttemptDone)> {
     let mut avoid: Vec<VolumeId> = Vec::new();
     loop {
-        let settings = repository.settings().clone();
-        let chunker = Chunker::new(&settings.chunker)
-            .map_err(|error| EngineError::Fault(format!("the catalog's chunker parameters: {error}")))?;
-        let volumes = lane_volumes(repository, &avoid)?;
-        if volumes.is_empty() {
-            return Err(EngineError::NoVolume(
-                "no other volume can take the data; check the one that failed, or add another with `raidtape \
-                 add-volume DIR`"
-                    .to_owned(),
-            ));
+        let (source, run) = open_run(repository, root, options)?;
+        let end = one_attempt(repository, (&source, &run, &avoid), (root, options), observer);
+        if let Ok(AttemptEnd::Done(done)) = end {
+            warn_of_skipped(&done, observer);
+            return Ok((source, run, *done));
         }
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = if options.single_threaded { 0 } else { options.workers.unwrap_or(cores).max(1) };
-        let prior = Prior::new(repository.catalog.reader()?, source.id, run.prev.is_none())?;
-        observer.begin(Phase::Backup, expected(repository, run)?);
-        let detection = DetectionOptions {
-            ignore_inode: options.ignore_inode,
-            ignore_ctime: options.ignore_ctime,
-            strict_ctime: options.strict_ctime,
-            allow_empty: options.allow_empty,
-        };
-        let walker = open_walk(repository, root, workers.min(WALK_THREADS_MAX))?;
-        let walk = Walk::new(walker, (prior, detection), chunker, observer)?;
-        let plan = AttemptPlan {
-            settings,
-            run: (source.id, run.seq),
-            write_workers: options.write_workers.unwrap_or_else(|| WRITERS_DEFAULT.min(volumes.len())).max(1),
-            volumes,
-            avoid: avoid.clone(),
-            rescue: rescue_blocks(repository)?,
-            workers,
-            memory_limit: options.memory_limit,
-            observer,
-        };
-        match attempt(&mut repository.catalog, walk, &plan)? {
-            AttemptEnd::Done(done) => {
-                warn_of_skipped(&done, observer);
-                return Ok(*done);
-            }
+        runs::set_state(repository.catalog.conn(), run.seq, RunState::Aborted)?;
+        match end? {
+            AttemptEnd::Done(_) => {}
             AttemptEnd::Interrupted => return Err(EngineError::Interrupted),
             AttemptEnd::NoRoom => return Err(EngineError::NoVolume(full_words(repository))),
             AttemptEnd::Failed(volume, error) if avoid.is_empty() => {
@@ -243,6 +212,48 @@ fn attempts(
             AttemptEnd::Failed(_, error) => return Err(error),
         }
     }
+}
+
+fn one_attempt(
+    repository: &mut Repository,
+    (source, run, avoid): (&Source, &Run, &[VolumeId]),
+    (root, options): (&Path, &BackupOptions),
+    observer: &dyn Observer,
+) -> Result<AttemptEnd> {
+    let settings = repository.settings().clone();
+    let chunker = Chunker::new(&settings.chunker)
+        .map_err(|error| EngineError::Fault(format!("the catalog's chunker parameters: {error}")))?;
+    let volumes = lane_volumes(repository, avoid)?;
+    if volumes.is_empty() {
+        return Err(EngineError::NoVolume(
+            "no other volume can take the data; check the one that failed, or add another with `raidtape add-volume DIR`"
+                .to_owned(),
+        ));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let workers = if options.single_threaded { 0 } else { options.workers.unwrap_or(cores).max(1) };
+    let prior = Prior::new(repository.catalog.reader()?, source.id, run.prev.is_none())?;
+    observer.begin(Phase::Backup, expected(repository, run)?);
+    let detection = DetectionOptions {
+        ignore_inode: options.ignore_inode,
+        ignore_ctime: options.ignore_ctime,
+        strict_ctime: options.strict_ctime,
+        allow_empty: options.allow_empty,
+    };
+    let walker = open_walk(repository, root, workers.min(WALK_THREADS_MAX))?;
+    let walk = Walk::new(walker, (prior, detection), chunker, observer)?;
+    let plan = AttemptPlan {
+        settings,
+        run: (source.id, run.seq),
+        write_workers: options.write_workers.unwrap_or_else(|| WRITERS_DEFAULT.min(volumes.len())).max(1),
+        volumes,
+        avoid: avoid.to_vec(),
+        rescue: rescue_blocks(repository)?,
+        workers,
+        memory_limit: options.memory_limit,
+        observer,
+    };
+    attempt(&mut repository.catalog, walk, &plan)
 }
 
 fn warn_of_skipped(done: &AttemptDone, observer: &dyn Observer) {
