@@ -10,7 +10,7 @@ use crate::format::manifest::SectionTag;
 use crate::model::ids::{BlockId, RepositoryUuid};
 use crate::model::limits::SEGMENT_RAW_MAX;
 use crate::model::params::Compression;
-use crate::volume::store::{Object, Store, StoreError};
+use crate::volume::store::{Existing, Object, Store, StoreError};
 
 /// Raw bytes of one section segment at most: a section's last record may pass the target at which it is cut.
 const RAW_MAX: usize = SEGMENT_RAW_MAX;
@@ -79,6 +79,22 @@ impl ManifestSink {
         }
         outcome
     }
+}
+
+/// Bytes that are copied at once.
+const COPY_LEN: usize = 1 << 20;
+
+/// Copies a whole manifest to `key` of a store, where it is durable on return; `Exists` when the key is taken.
+pub fn copy_manifest_file(from: &dyn Object, to: &dyn Store, key: &str) -> Result<(), StoreError> {
+    let mut sink = to.begin(0)?;
+    let mut buffer = vec![0; COPY_LEN];
+    while sink.len() < from.len() {
+        let at = sink.len();
+        let len = usize::try_from(from.len() - at).unwrap_or(COPY_LEN).min(COPY_LEN);
+        from.read_exact_at(at, &mut buffer[..len])?;
+        sink.write(&buffer[..len])?;
+    }
+    sink.commit(key, Existing::Fail)
 }
 
 /// Reads a manifest's sections in order.

@@ -5,7 +5,7 @@
 use super::block_file::{ReadError, read_header, read_table};
 use super::error::{EngineError, Result};
 use super::manifest_apply::{ApplyError, ManifestApply, read_meta};
-use super::manifest_file::ManifestReader;
+use super::manifest_file::{ManifestReader, copy_manifest_file};
 use super::observer::Observer;
 use super::repository::Repository;
 use crate::catalog::blocks::{self, NewBlock};
@@ -25,8 +25,6 @@ use std::sync::Arc;
 
 /// Bytes read at once when a whole block is hashed.
 const READ_LEN: usize = 1 << 20;
-/// Bytes of one manifest that is copied at most.
-const MANIFEST_LEN_MAX: usize = 1 << 30;
 
 /// Does all of it; the volumes are locked.
 pub fn recover(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
@@ -285,11 +283,12 @@ fn copy_manifest(repository: &Repository, to: VolumeId, (key, digest): (&str, Op
     let Some(target) = repository.volume(to) else { return Ok(false) };
     for from in repository.mounted.iter().filter(|mounted| mounted.row.id != to) {
         let store = from.store().as_ref();
-        let Ok(bytes) = store.read_all(key, MANIFEST_LEN_MAX) else { continue };
+        let Ok(object) = store.open(key) else { continue };
         if !is_sound_manifest(store, key, (repository.settings().repository, digest)) {
             continue;
         }
-        target.store().put_new(key, &bytes).map_err(EngineError::store(&target.row.name))?;
+        copy_manifest_file(object.as_ref(), target.store().as_ref(), key)
+            .map_err(EngineError::store(&target.row.name))?;
         return Ok(true);
     }
     Ok(false)

@@ -93,18 +93,6 @@ impl Node {
     }
 }
 
-/// Bytes that do not compress and differ by seed.
-pub fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    };
-    (0..len).map(|_| next()).collect()
-}
-
 pub struct TestRepo {
     pub dir: tempfile::TempDir,
     pub repository: Repository,

@@ -10,7 +10,7 @@ use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::versions::{Applied, Applier, ApplyRun, Change};
 use crate::catalog::{Catalog, CatalogError, Connection, blocks, contents, pending, volumes};
 use crate::engine::error::{EngineError, Result};
-use crate::engine::manifest_file::{ManifestOutcome, ManifestSink};
+use crate::engine::manifest_file::{ManifestOutcome, ManifestSink, copy_manifest_file};
 use crate::engine::manifest_write::{ManifestEncoder, RowSource, RowVisitor};
 use crate::engine::observer::Observer;
 use crate::engine::repository::Repository;
@@ -247,7 +247,8 @@ fn second_copy(mounted: &[crate::engine::repository::Mounted], durable: &[usize]
     let Some(volume) = mounted.get(*only) else { return };
     let first = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
     let second = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::Second);
-    let copied = volume.store().read_all(&first, usize::MAX).and_then(|bytes| volume.store().put_new(&second, &bytes));
+    let store = volume.store().as_ref();
+    let copied = store.open(&first).and_then(|object| copy_manifest_file(object.as_ref(), store, &second));
     if let Err(error) = copied {
         observer.warn(&format!("volume {}: the second record of run {} is missing: {error}", volume.row.name, run.seq));
     }

@@ -3,7 +3,8 @@
 use super::*;
 use crate::catalog::blocks;
 use crate::engine::observer::Silent;
-use crate::engine::test_repo::{Bit, FileNode, MTIME_NS, Node, TestRepo, noise};
+use crate::engine::test_repo::{Bit, FileNode, MTIME_NS, Node, TestRepo};
+use crate::engine::test_repository::noise;
 use crate::model::ids::{ChunkId, ChunkNo};
 use crate::model::params::HashAlgo;
 use crate::model::problem::ProblemOp;
