@@ -9,6 +9,7 @@
 )]
 
 #[path = "../util/mod.rs"]
+#[allow(dead_code, reason = "each group of tests uses a part of it")]
 mod util;
 
 mod damage;

@@ -66,9 +66,21 @@ impl Bench {
         Self { dir: tempfile::tempdir().expect("a directory for the test") }
     }
 
+    /// Empty, in memory where that can be: for what is done hundreds of times and where no disk is in question.
+    pub fn in_memory() -> Self {
+        let shared = Path::new("/dev/shm");
+        let dir = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
+        Self { dir: dir.expect("a directory for the test") }
+    }
+
     /// With a catalog and these volumes, which keep nothing in reserve.
     pub fn with_volumes(volumes: &[&str], init: &[&str]) -> Self {
-        let bench = Self::new();
+        Self::new().and_volumes(volumes, init)
+    }
+
+    /// The same where this one is.
+    pub fn and_volumes(self, volumes: &[&str], init: &[&str]) -> Self {
+        let bench = self;
         std::fs::create_dir(bench.path("src")).expect("a source");
         bench.run(&[&["init", "--reserve", "1M"], init].concat()).with_code(0);
         for volume in volumes {
@@ -163,8 +175,13 @@ impl Bench {
 
     /// The rows of a query on the catalog, as text.
     pub fn query(&self, sql: &str) -> Vec<String> {
+        self.query_in("backup.cat", sql)
+    }
+
+    /// The same on another catalog.
+    pub fn query_in(&self, catalog: &str, sql: &str) -> Vec<String> {
         let open =
-            rusqlite::Connection::open_with_flags(self.path("backup.cat"), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY);
+            rusqlite::Connection::open_with_flags(self.path(catalog), rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY);
         let conn = open.expect("a catalog");
         let mut statement = conn.prepare(sql).expect("SQL");
         let width = statement.column_count();

@@ -1,0 +1,16 @@
+//! Faults of every kind, enumerated rather than picked: each call that fails, each instant of death, each state that a
+//! power cut may leave, random lives; and after every single one the same five questions (`util/oracles.rs`).
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "numbers of a test's own making, and a test that panics says so"
+)]
+
+#[path = "../util/mod.rs"]
+#[allow(dead_code, reason = "each group of tests uses a part of it")]
+mod util;
+
+mod no_fault;
