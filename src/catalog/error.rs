@@ -37,8 +37,8 @@ pub enum CatalogError {
     },
     /// SQLite reports an error.
     #[error("the catalog reports: {0}")]
-    Sql(#[from] rusqlite::Error),
-    /// A row holds what no writer puts there.
+    Sql(#[source] rusqlite::Error),
+    /// SQLite finds its file damaged, or a row holds what no writer puts there.
     #[error("the catalog is damaged ({0}); bring it back with `raidtape rebuild-catalog`")]
     Damaged(String),
 }
@@ -51,14 +51,23 @@ impl CatalogError {
 
     /// Whether the file itself is damaged or no database, so that a rebuild is the next step.
     pub fn is_corruption(&self) -> bool {
-        match self {
-            Self::Damaged(_) | Self::Foreign(_) => true,
-            Self::Sql(error) => matches!(
-                error.sqlite_error_code(),
-                Some(rusqlite::ErrorCode::DatabaseCorrupt | rusqlite::ErrorCode::NotADatabase)
-            ),
-            _ => false,
-        }
+        matches!(self, Self::Damaged(_) | Self::Foreign(_))
+    }
+}
+
+impl From<rusqlite::Error> for CatalogError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::{Error, ErrorCode};
+        let is_damage = match &error {
+            // Values that no writer puts there, and rows that others name.
+            Error::FromSqlConversionFailure(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::InvalidColumnType(..)
+            | Error::Utf8Error(..)
+            | Error::QueryReturnedNoRows => true,
+            _ => matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)),
+        };
+        if is_damage { Self::Damaged(error.to_string()) } else { Self::Sql(error) }
     }
 }
 

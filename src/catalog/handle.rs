@@ -44,6 +44,7 @@ impl Catalog {
         // SQLite would create the file with the umask's mode; made here first, it is the owner's alone.
         drop(OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?);
         let mut conn = connect(path)?;
+        configure(&conn)?;
         let tx = conn.transaction_with_behavior(TransactionBehavior::Exclusive)?;
         tx.execute_batch(include_str!("schema.sql"))?;
         tx.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -63,6 +64,7 @@ impl Catalog {
             return Err(CatalogError::Foreign(path.to_owned()));
         }
         let conn = connect(path)?;
+        // Before anything is set: somebody else's database stays as it is to the last byte.
         let application: i64 = pragma(&conn, "application_id", path)?;
         if application != APPLICATION_ID {
             return Err(CatalogError::Foreign(path.to_owned()));
@@ -71,13 +73,16 @@ impl Catalog {
         if found > SCHEMA_VERSION {
             return Err(CatalogError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
         }
+        configure(&conn)?;
         let settings = Settings::load(&conn)?;
         Ok(Self { conn, path: path.to_owned(), settings })
     }
 
     /// A further connection to the same file, for reading beside the writer.
     pub fn reader(&self) -> Result<Self> {
-        Ok(Self { conn: connect(&self.path)?, path: self.path.clone(), settings: self.settings.clone() })
+        let conn = connect(&self.path)?;
+        configure(&conn)?;
+        Ok(Self { conn, path: self.path.clone(), settings: self.settings.clone() })
     }
 
     /// Takes the lock file beside the catalog, without waiting.
@@ -115,10 +120,12 @@ impl Catalog {
         &self.conn
     }
 
-    /// Moves the WAL into the file and truncates it, as far as readers allow.
+    /// Moves the WAL into the file and truncates it, as far as readers allow: nobody is waited for.
     pub fn checkpoint(&self) -> Result<()> {
-        self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
-        Ok(())
+        self.conn.busy_timeout(Duration::ZERO)?;
+        let moved = self.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        self.conn.busy_timeout(BUSY_TIMEOUT)?;
+        Ok(moved?)
     }
 
     /// Asks SQLite to check the whole file's structure.
@@ -143,21 +150,21 @@ fn connect(path: &Path) -> Result<Connection> {
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(BUSY_TIMEOUT)?;
     conn.set_prepared_statement_cache_capacity(STATEMENT_CACHE);
-    let not_ours = |error: rusqlite::Error| match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => CatalogError::Foreign(path.to_owned()),
-        _ => CatalogError::Sql(error),
-    };
-    conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(())).map_err(not_ours)?;
+    Ok(conn)
+}
+
+fn configure(conn: &Connection) -> Result<()> {
+    conn.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     conn.pragma_update(None, "synchronous", "full")?;
     conn.pragma_update(None, "cache_size", -16_384)?;
     conn.pragma_update(None, "temp_store", "memory")?;
-    Ok(conn)
+    Ok(())
 }
 
 fn pragma(conn: &Connection, name: &str, path: &Path) -> Result<i64> {
     conn.pragma_query_value(None, name, |row| row.get(0)).map_err(|error| match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::NotADatabase) => CatalogError::Foreign(path.to_owned()),
-        _ => CatalogError::Sql(error),
+        _ => error.into(),
     })
 }
 

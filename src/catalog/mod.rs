@@ -8,6 +8,7 @@ pub mod blocks;
 pub mod changes;
 pub mod contents;
 pub mod damage;
+pub mod digests;
 pub mod error;
 pub mod handle;
 pub mod interned;

@@ -37,7 +37,10 @@ pub fn run(session: &mut Session, args: &AddVolumeArgs) -> anyhow::Result<Exit> 
     let mut repository = session.open(Access::Write)?;
     let options =
         AddVolumeOptions { dir: args.dir.clone(), reserve: args.reserve, name: args.name.clone(), force: args.force };
-    let report = add_volume::add_volume(&mut repository, &options)?;
+    let progress = session.progress();
+    let report = add_volume::add_volume(&mut repository, &options, &progress);
+    progress.finish();
+    let report = report?;
     if session.out.is_json {
         session.out.document("summary", &report);
     }

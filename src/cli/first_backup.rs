@@ -4,6 +4,7 @@ use super::session::Session;
 use super::{add_volume, words};
 use raidtape::engine::add_volume::{AddVolumeOptions, AddVolumeReport, add_volume};
 use raidtape::engine::init::{InitOptions, init};
+use raidtape::engine::observer::Silent;
 use raidtape::engine::{EngineError, Repository};
 use raidtape::tree::error::TreeError;
 use raidtape::volume::handle::{Volume, VolumeError};
@@ -78,7 +79,7 @@ fn make_volume(repository: &mut Repository, dir: &Path) -> Result<AddVolumeRepor
             .map_err(|error| EngineError::Usage(format!("cannot create {}: {error}", parent.display())))?;
     }
     let options = AddVolumeOptions { dir: dir.to_owned(), ..AddVolumeOptions::default() };
-    add_volume(repository, &options).map_err(|error| match error {
+    add_volume(repository, &options, &Silent).map_err(|error| match error {
         EngineError::Volume(VolumeError::EmptyMountPoint { .. }) => by_hand(
             dir,
             "is empty and on the file system of its parent: an unmounted mount point? Mount the disk, or give a \

@@ -1,6 +1,8 @@
 //! `add-volume`: makes a directory a volume of the repository.
 
 use super::error::{EngineError, Result};
+use super::observer::Observer;
+use super::recover;
 use super::repository::Repository;
 use crate::catalog::volumes;
 use crate::format::label::{Features, Label};
@@ -39,7 +41,13 @@ pub struct AddVolumeReport {
 
 /// Writes label and skeleton, then adds the row. A directory that carries a label of this repository which the
 /// catalog does not have (a cut-off `add-volume`) is taken up as it is.
-pub fn add_volume(repository: &mut Repository, options: &AddVolumeOptions) -> Result<AddVolumeReport> {
+pub fn add_volume(
+    repository: &mut Repository,
+    options: &AddVolumeOptions,
+    observer: &dyn Observer,
+) -> Result<AddVolumeReport> {
+    // An older copy of the catalog may not know which names and volumes there are.
+    recover::catch_up(repository, observer)?;
     let settings = repository.settings().clone();
     let dir = std::path::absolute(&options.dir).unwrap_or_else(|_| options.dir.clone());
     let reserve = options.reserve.unwrap_or(settings.reserve);

@@ -1,6 +1,6 @@
-//! What every writing run does first: brings in what a crash, an older catalog or an absent volume left behind. Runs
-//! whose manifest is durable are completed, others given up; whole blocks that no row names are adopted; volumes get
-//! the manifests that they lack.
+//! What every writing command does first: brings in what a crash, an older catalog or an absent volume left behind.
+//! Runs whose manifest is durable are completed; before a backup also others given up, whole blocks that no row names
+//! adopted, and manifests brought to the volumes that lack them.
 
 use super::block_file::{ReadError, read_header, read_table};
 use super::error::{EngineError, Result};
@@ -39,6 +39,18 @@ pub fn recover(repository: &mut Repository, observer: &dyn Observer) -> Result<(
         }
     }
     replicate_manifests(repository, observer)
+}
+
+/// The part that writes the catalog alone: completes the runs whose manifest is found on a volume. A volume that
+/// cannot be listed is left out with a warning: what is wrong with it is for others to say.
+pub fn catch_up(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
+    match roll_forward(repository, observer) {
+        Err(error @ EngineError::Store { .. }) => {
+            observer.warn(&format!("the records of runs could not be looked through: {error}"));
+            Ok(())
+        }
+        done => done,
+    }
 }
 
 /// Manifests by run, each with the places where it lies.

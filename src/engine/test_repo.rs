@@ -5,6 +5,7 @@
 use super::add_volume::{AddVolumeOptions, add_volume};
 use super::block_file::{ContainerWriter, EncodedSegment};
 use super::init::{InitOptions, init};
+use super::observer::Silent;
 use super::repository::{Access, Repository};
 use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::contents::{self, ExtentBuilder};
@@ -129,7 +130,7 @@ impl TestRepo {
     /// Adds a volume and writes blocks there from now on.
     pub fn add_volume(&mut self, name: &str) {
         let dir = self.dir.path().join(name);
-        add_volume(&mut self.repository, &AddVolumeOptions { dir, ..AddVolumeOptions::default() }).unwrap();
+        add_volume(&mut self.repository, &AddVolumeOptions { dir, ..AddVolumeOptions::default() }, &Silent).unwrap();
         self.use_volume(name);
     }
 

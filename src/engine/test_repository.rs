@@ -5,6 +5,7 @@ use super::add_volume::{AddVolumeOptions, add_volume};
 use super::block_file::{ContainerWriter, EncodedSegment};
 use super::init::{InitOptions, init};
 use super::manifest_file::ManifestSink;
+use super::observer::Silent;
 use super::repository::{Access, Repository};
 use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::contents::{self, ExtentBuilder};
@@ -51,7 +52,7 @@ impl TestRepository {
         let (mut repository, _) = init(&dir.path().join("cat"), &InitOptions::default()).unwrap();
         for name in volumes {
             let options = AddVolumeOptions { dir: dir.path().join(name), ..AddVolumeOptions::default() };
-            add_volume(&mut repository, &options).unwrap();
+            add_volume(&mut repository, &options, &Silent).unwrap();
         }
         Self { dir }
     }

@@ -13,4 +13,5 @@
 #[allow(dead_code, reason = "each group of tests uses a part of it")]
 mod util;
 
+mod catalog;
 mod no_fault;

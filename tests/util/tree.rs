@@ -105,6 +105,12 @@ pub fn overwrite(path: &Path, at: u64, bytes: &[u8]) {
 }
 
 /// Puts `bytes` in between.
+/// Adds bytes at a file's end.
+pub fn append(root: &Path, name: &str, bytes: &[u8]) {
+    let mut file = fs::OpenOptions::new().append(true).open(root.join(name)).expect("a file");
+    file.write_all(bytes).expect("room");
+}
+
 pub fn insert(path: &Path, at: usize, bytes: &[u8]) {
     let mut all = fs::read(path).expect("a file");
     all.splice(at..at, bytes.iter().copied());

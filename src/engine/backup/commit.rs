@@ -180,6 +180,13 @@ pub struct FinishedRows {
     pub written: Written,
 }
 
+impl FinishedRows {
+    /// Whether there is none at all.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty() && !self.has_spilled
+    }
+}
+
 fn intern(
     conn: &crate::catalog::Connection,
     row: &mut StagedRow,

@@ -8,7 +8,7 @@ use super::items::{StagedChange, StagedRow};
 use crate::catalog::interned::{Interner, set_mount};
 use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::versions::{Applied, Applier, ApplyRun, Change};
-use crate::catalog::{Catalog, CatalogError, Connection, blocks, contents, pending, volumes};
+use crate::catalog::{Catalog, CatalogError, Connection, blocks, contents, digests, pending, volumes};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::manifest_file::{ManifestOutcome, ManifestSink, copy_manifest_file};
 use crate::engine::manifest_write::{ManifestEncoder, RowSource, RowVisitor};
@@ -96,6 +96,9 @@ pub fn finish(
     let before = repository.catalog.reader()?;
     let base = runs::newest_complete(before.conn(), source.id)?;
     let base_digest = base.as_ref().and_then(|run| run.digest).unwrap_or(StateDigest::EMPTY);
+    if let Some(base) = base.as_ref().filter(|_| !done.rows.is_empty()) {
+        check_base(before.conn(), (source, base))?;
+    }
     let rows = RunRows { before: before.conn(), run: run.seq, rows: &done.rows, applied: RefCell::default() };
     let Repository { catalog, mounted, .. } = repository;
     let writable: Vec<usize> = (0..mounted.len()).filter(|index| mounted[*index].is_locked_for_writing()).collect();
@@ -151,6 +154,15 @@ pub fn finish(
     drop(before);
     second_copy(mounted, &outcome.durable, run, observer);
     Ok(counts)
+}
+
+/// A delta on rows that are not what the run before wrote would never fit that run's record again.
+fn check_base(conn: &Connection, (source, base): (&Source, &Run)) -> Result<()> {
+    if base.digest == Some(digests::of_live(conn, source.id)?) {
+        return Ok(());
+    }
+    let (host, name, run) = (&source.host, &source.name, base.seq);
+    Err(CatalogError::damaged(format!("the rows of {host}:{name} are not those that run {run} wrote")).into())
 }
 
 /// Keeps what is a mount point, and which file systems give other inodes to the same files.

@@ -11,6 +11,7 @@ mod text;
 use super::Observer;
 use super::error::{EngineError, Result};
 use super::observer::{Expected, Phase};
+use super::recover;
 use super::repository::{Mounted, Repository};
 use crate::catalog::places::{self, BlockRow};
 use crate::catalog::runs::{self, RunState};
@@ -60,6 +61,7 @@ pub fn genmeta(
     observer: &dyn Observer,
 ) -> Result<GenmetaReport> {
     let started = Instant::now();
+    recover::catch_up(repository, observer)?;
     let mut rows = wanted_blocks(repository, options)?;
     repository.lock_volumes(observer)?;
     let mut report = GenmetaReport::default();

@@ -20,9 +20,10 @@ pub use report::{AffectedFile, DamagedBlock, ValidateReport};
 use super::Observer;
 use super::error::{EngineError, Result};
 use super::observer::{Expected, Phase};
+use super::recover;
 use super::repository::Repository;
 use crate::catalog::places::{self, BlockRow};
-use crate::catalog::{Catalog, blocks, damage};
+use crate::catalog::{Catalog, CatalogError, blocks, damage, digests, runs};
 use plan::Plan;
 use record::Outcomes;
 use scan::{Finding, Outcome, ScanSettings};
@@ -67,6 +68,7 @@ pub fn validate(
     observer: &dyn Observer,
 ) -> Result<ValidateReport> {
     let started = Instant::now();
+    recover::catch_up(repository, observer)?;
     let mut report = ValidateReport::new(options.level);
     let rows = places::all_blocks(repository.catalog.conn())?;
     let facts = volumes::look_at(repository, &rows, &mut report)?;
@@ -80,7 +82,8 @@ pub fn validate(
     // The catalog is checked beside the volumes: one waits for its processor, the other mostly for disks.
     let reader = repository.catalog.reader()?;
     let is_done = std::thread::scope(|scope| -> Result<bool> {
-        let row_check = scope.spawn(move || check_rows(&reader));
+        let level = options.level;
+        let row_check = scope.spawn(move || check_rows(&reader, level));
         let is_done = look_inside(repository, (&plan, options), (&mut outcomes, &mut report), observer)?;
         let row_problems = row_check.join().map_err(|_| EngineError::Fault("the check of the rows broke".into()))??;
         report.row_problems.extend(row_problems);
@@ -113,13 +116,39 @@ fn look_inside(
     scan::scan(plan, &settings, observer, &mut |finding| take_in(repository, finding, outcomes, report))
 }
 
-fn check_rows(catalog: &Catalog) -> Result<Vec<String>> {
+/// Looks at the catalog itself: its file's structure, what its rows name, and whether they are still those that the
+/// runs wrote.
+fn check_rows(catalog: &Catalog, level: Level) -> Result<Vec<String>> {
     let mut problems = Vec::new();
-    match catalog.quick_check() {
-        Err(error) if error.is_corruption() => problems.push(error.to_string()),
-        checked => checked?,
+    let mut keep = |checked: std::result::Result<Vec<String>, CatalogError>| match checked {
+        Err(error) if error.is_corruption() => {
+            problems.push(error.to_string());
+            Ok(())
+        }
+        checked => checked.map(|found| problems.extend(found)),
+    };
+    keep(catalog.quick_check().map(|()| Vec::new()))?;
+    keep(damage::dangling(catalog.conn(), ROW_PROBLEMS_MAX))?;
+    if level != Level::Quick {
+        keep(wrong_states(catalog))?;
     }
-    problems.extend(damage::dangling(catalog.conn(), ROW_PROBLEMS_MAX)?);
+    Ok(problems)
+}
+
+/// A sentence for each source whose rows do not add up to the digests of its runs.
+fn wrong_states(catalog: &Catalog) -> std::result::Result<Vec<String>, CatalogError> {
+    let mut problems = Vec::new();
+    for source in runs::sources(catalog.conn())? {
+        let wrong = digests::wrong_runs(catalog.conn(), source.id)?;
+        let Some(first) = wrong.first() else { continue };
+        problems.push(format!(
+            "the rows of {}:{} are not those that its runs wrote ({} of its runs do not add up, the first is run \
+             {first}): the catalog is damaged; bring it back with `raidtape rebuild-catalog`",
+            source.host,
+            source.name,
+            wrong.len()
+        ));
+    }
     Ok(problems)
 }
 
