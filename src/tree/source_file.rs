@@ -3,13 +3,19 @@
 //! Opened only by [`super::dir::Dir::open_file`]. Does not judge whether the file changed while it was read.
 
 use std::io;
+use std::time::{Duration, Instant};
 
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 
-use super::stat::stat_fd;
+use super::stat::{stamp_clock_ns, stat_fd};
 use crate::model::entry::{EntryKind, Stat};
+
+/// The longest tick of the clock that stamps files: that of a 100 Hz timer.
+const TICK_NS: i64 = 10_000_000;
+/// A clock that stands still is not waited for any longer.
+const SETTLE_MAX: Duration = Duration::from_millis(100);
 
 /// A regular file, open for reading. May be shared by threads: no call moves a common position that another uses.
 #[derive(Debug)]
@@ -31,6 +37,23 @@ impl SourceFile {
     /// What the file was when it was opened; costs nothing.
     pub fn opened(&self) -> &Stat {
         &self.opened
+    }
+
+    /// Waits, for a tick of the clock that stamps files at most, until no further change can carry the same time as
+    /// the last one. False when the file changed again meanwhile: then the same times before and after a reading prove
+    /// nothing.
+    pub fn settle(&mut self) -> io::Result<bool> {
+        let ahead_ns = self.opened.ctime_ns.saturating_sub(self.opened.taken_ns);
+        // Times further ahead come from another clock, a server's or one that was set back.
+        if !(0..2 * TICK_NS).contains(&ahead_ns) {
+            return Ok(true);
+        }
+        let begun = Instant::now();
+        while stamp_clock_ns() <= self.opened.ctime_ns && begun.elapsed() < SETTLE_MAX {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.opened = stat_fd(&self.fd)?;
+        Ok(self.opened.taken_ns > self.opened.ctime_ns)
     }
 
     /// What the file is now, by its descriptor.
@@ -96,6 +119,17 @@ mod tests {
         assert_eq!(&bytes, b"\0\0data\0\0");
         assert_eq!(file.read_at(4 << 20, &mut bytes).unwrap(), 0);
         assert_eq!(file.opened().size, 4 << 20);
+    }
+
+    #[test]
+    fn a_file_that_changed_just_now_settles_and_is_looked_at_again() {
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(b"now", 0).unwrap();
+        let mut source = SourceFile::new(file.into()).unwrap();
+        assert!(source.settle().unwrap());
+        assert!(source.opened().taken_ns > source.opened().ctime_ns);
+        source.opened.ctime_ns = source.opened.taken_ns + 3_600_000_000_000;
+        assert!(source.settle().unwrap(), "a time that is far ahead is not waited for");
     }
 
     #[test]

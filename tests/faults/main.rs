@@ -1,5 +1,5 @@
 //! Faults of every kind, enumerated rather than picked: each call that fails, each instant of death, each state that a
-//! power cut may leave, random lives; and after every single one the same five questions (`util/oracles.rs`).
+//! power cut may leave, random lives; and after every single one the same five questions (`util/five.rs`).
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -16,3 +16,4 @@ mod util;
 
 mod catalog;
 mod no_fault;
+mod source;

@@ -76,6 +76,24 @@ impl Drop for Tmpfs {
     }
 }
 
+/// A file system in memory whose times have the grain of the timer, gone with this value.
+pub struct RamFs(PathBuf);
+
+impl RamFs {
+    /// Mounts one at `dir`; `None` where that is not allowed.
+    pub fn mount(dir: &Path) -> Option<Self> {
+        let mounted = Command::new("mount").args(["-t", "ramfs", "raidtape-test"]).arg(dir).output();
+        let is_mounted = is_root() && mounted.is_ok_and(|output| output.status.success());
+        has("root and the right to mount", is_mounted).then(|| Self(dir.to_owned()))
+    }
+}
+
+impl Drop for RamFs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
 /// How many times the usual number of rounds a test that can go on for ever makes: `RAIDTAPE_TEST_MINUTES` says how
 /// many minutes such tests may take together, 2 for the usual number.
 pub fn long_tests_factor() -> u64 {

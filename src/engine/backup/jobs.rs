@@ -163,10 +163,15 @@ fn read_small(
     let mut last = None;
     for _ in 0..READINGS_MAX {
         buffer.truncate(start);
-        let source = file.dir.handle.open_file(&file.name).map_err(|error| open_problem(&path(), &error))?;
-        let read = read_once(&source, buffer).and_then(|()| source.stat());
-        let after = read.map_err(|error| Problem::from_io(&path(), ProblemOp::Read, &error))?;
-        let is_same = is_unchanged(source.opened(), &after) && (buffer.len() - start) as u64 == after.size;
+        let mut source = file.dir.handle.open_file(&file.name).map_err(|error| open_problem(&path(), &error))?;
+        let is_settled = source.settle();
+        let read = is_settled.and_then(|is_settled| {
+            read_once(&source, buffer)?;
+            Ok((is_settled, source.stat()?))
+        });
+        let (is_settled, after) = read.map_err(|error| Problem::from_io(&path(), ProblemOp::Read, &error))?;
+        let is_same =
+            is_settled && is_unchanged(source.opened(), &after) && (buffer.len() - start) as u64 == after.size;
         last = Some((*source.opened(), is_same));
         if is_same {
             break;
@@ -223,9 +228,12 @@ pub fn is_unchanged(before: &Stat, after: &Stat) -> bool {
 
 /// Why a file could not be opened.
 pub fn open_problem(path: &[u8], error: &std::io::Error) -> Problem {
+    use rustix::io::Errno;
     let mut problem = Problem::from_io(path, ProblemOp::Open, error);
-    if error.raw_os_error() == Some(rustix::io::Errno::NOENT.raw_os_error()) {
-        problem.text = "it vanished before it could be read".to_owned();
+    match Errno::from_io_error(error) {
+        Some(Errno::NOENT) => "it vanished before it could be read".clone_into(&mut problem.text),
+        Some(Errno::LOOP) => "it turned into a symbolic link before it could be read".clone_into(&mut problem.text),
+        _ => {}
     }
     problem
 }

@@ -20,9 +20,15 @@ pub type Emit<'e> = &'e mut dyn FnMut(Job) -> ControlFlow<()>;
 pub fn read_large(file: &FileJob, chunker: &Chunker, emit: Emit<'_>) -> ControlFlow<()> {
     let path = crate::model::path::join(&file.dir.path, &file.name);
     for reading in 1..=READINGS_MAX {
-        let source = match file.dir.handle.open_file(&file.name) {
+        let mut source = match file.dir.handle.open_file(&file.name) {
             Ok(source) => source,
             Err(error) => return emit(Job::Ready(Item::LargeFailed(open_problem(&path, &error)))),
+        };
+        let is_settled = match source.settle() {
+            Ok(is_settled) => is_settled,
+            Err(error) => {
+                return emit(Job::Ready(Item::LargeFailed(Problem::from_io(&path, ProblemOp::Read, &error))));
+            }
         };
         source.advise_sequential();
         let mut reading_state = Reading::new(&source, file, chunker.cutter());
@@ -35,7 +41,7 @@ pub fn read_large(file: &FileJob, chunker: &Chunker, emit: Emit<'_>) -> ControlF
             }
         };
         let is_same = match source.stat() {
-            Ok(after) => is_unchanged(source.opened(), &after) && after.size == size,
+            Ok(after) => is_settled && is_unchanged(source.opened(), &after) && after.size == size,
             Err(error) => {
                 return emit(Job::Ready(Item::LargeFailed(Problem::from_io(&path, ProblemOp::Read, &error))));
             }
