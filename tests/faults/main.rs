@@ -15,5 +15,7 @@
 mod util;
 
 mod catalog;
+mod concurrency;
+mod identity;
 mod no_fault;
 mod source;
