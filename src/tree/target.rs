@@ -15,7 +15,6 @@ use rustix::io::Errno;
 use super::beneath::{kept_fds_max, open_beneath};
 use super::error::TreeError;
 use super::fd_pool::FdPool;
-use super::mount::is_empty;
 use super::stat::{stat_at, stat_fd};
 use super::target_dirs::TargetDirs;
 use super::target_file::TargetFile;
@@ -113,11 +112,6 @@ impl Target {
         self.was_created
     }
 
-    /// Whether it has no entries.
-    pub fn is_empty(&self) -> Result<bool, TreeError> {
-        open_beneath(self.shared.dirs.root().as_fd(), b"", DIR_FLAGS).and_then(is_empty).map_err(TreeError::at(b""))
-    }
-
     /// Makes a directory for the owner only; its parent must exist. Returns false when a real directory was there,
     /// which stays as it is. Anything else there is `InTheWay`, or with [`Existing::Replace`] gives way.
     pub fn make_dir(&self, path: &[u8], existing: Existing) -> Result<bool, TreeError> {
@@ -202,6 +196,20 @@ impl Target {
     /// Writes everything on the target's file system out (`syncfs`). A FUSE file system may ignore it.
     pub fn sync(&self) -> Result<(), TreeError> {
         rustix::fs::syncfs(self.shared.dirs.root()).map_err(TreeError::at(b""))
+    }
+
+    /// Makes one file and its name durable.
+    pub fn sync_name(&self, path: &[u8]) -> Result<(), TreeError> {
+        let sync = || -> io::Result<()> {
+            let parent = self.shared.dirs.open(split(path).0)?;
+            rustix::fs::fsync(open_beneath(parent.as_fd(), split(path).1, OFlags::RDONLY | OFlags::NONBLOCK)?)?;
+            match rustix::fs::fsync(&*parent) {
+                // File systems that cannot sync a directory say so; that is no failed sync.
+                Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+                synced => Ok(synced?),
+            }
+        };
+        sync().map_err(TreeError::at(path))
     }
 
     /// Makes something without content under a temporary name and puts it in place.
@@ -298,7 +306,7 @@ mod tests {
     fn every_kind_is_restored_with_its_metadata() {
         let (temp, target) = sample();
         let root = temp.path().join("t");
-        assert!(target.was_created() && target.is_empty().unwrap());
+        assert!(target.was_created() && target.holds_only_left_overs().unwrap());
         assert!(target.make_dir(b"d", Existing::Refuse).unwrap());
         assert!(!target.make_dir(b"d", Existing::Refuse).unwrap());
         write(&target, b"d/f", b"bytes", Existing::Refuse).unwrap();
@@ -312,7 +320,7 @@ mod tests {
         target.set_dir_meta(b"d", &dir_meta).unwrap();
         target.set_dir_meta(b"", &dir_meta).unwrap();
         target.sync().unwrap();
-        assert!(!target.is_empty().unwrap());
+        assert!(!target.holds_only_left_overs().unwrap());
         assert_eq!(names(&root), ["d", "h", "l", "p", "s"]);
         assert_eq!(fs::read(root.join("h")).unwrap(), b"bytes");
         for name in ["", "d", "d/f", "h", "l", "p", "s"] {

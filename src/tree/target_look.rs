@@ -47,6 +47,35 @@ impl Target {
         read().map(Some).map_err(TreeError::at(path))
     }
 
+    /// A regular file, open for reading; `None` when there is none.
+    pub fn open_read(&self, path: &[u8]) -> Result<Option<File>, TreeError> {
+        if self.stat(path)?.is_none_or(|stat| stat.kind != EntryKind::File) {
+            return Ok(None);
+        }
+        let open = || -> io::Result<File> {
+            let parent = self.shared.dirs.open(split(path).0)?;
+            Ok(open_beneath(parent.as_fd(), split(path).1, OFlags::RDONLY | OFlags::NONBLOCK)?.into())
+        };
+        open().map(Some).map_err(TreeError::at(path))
+    }
+
+    /// Whether it has no entries but what a restore that was killed left under temporary names.
+    pub fn holds_only_left_overs(&self) -> Result<bool, TreeError> {
+        let look = || -> io::Result<bool> {
+            let parent = self.shared.dirs.open(b"")?;
+            let dir = open_beneath(parent.as_fd(), b"", OFlags::RDONLY | OFlags::DIRECTORY)?;
+            for entry in Dir::read_from(&dir)? {
+                let entry = entry?;
+                let name = entry.file_name().to_bytes();
+                if !matches!(name, b"." | b"..") && !name.starts_with(TEMP_PREFIX.as_bytes()) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        look().map_err(TreeError::at(b""))
+    }
+
     /// Removes a name that is no directory.
     pub fn remove(&self, path: &[u8]) -> Result<(), TreeError> {
         let parent = self.shared.parent(path)?;

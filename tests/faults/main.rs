@@ -18,4 +18,5 @@ mod catalog;
 mod concurrency;
 mod identity;
 mod no_fault;
+mod restore;
 mod source;

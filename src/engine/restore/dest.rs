@@ -65,19 +65,23 @@ impl Dest {
         let found = target.read_small(&name, MARKER_LEN_MAX)?;
         let ground = match (found, overwrite) {
             (Some(found), None) if found == words.as_bytes() => Ground::Resumed,
-            _ if target.is_empty()? => Ground::Empty,
+            // A restore may have been killed before its marker had its name.
+            _ if target.holds_only_left_overs()? => Ground::Empty,
             (_, Some(overwrite)) => Ground::Occupied(overwrite),
             (Some(_), None) => return Err(occupied(dest, "holds another unfinished restore")),
             (None, None) => return Err(occupied(dest, "is not empty")),
         };
-        if ground == Ground::Resumed {
+        if !matches!(ground, Ground::Occupied(_)) {
             target.sweep(b"")?;
-        } else {
+        }
+        if ground != Ground::Resumed {
             let file = target.begin_file(&name, words.len() as u64)?;
             file.write_at(0, words.as_bytes())?;
             let meta = TargetMeta { mode: 0o600, uid: u32::MAX, gid: u32::MAX, mtime_ns: 0 };
             let existing = if ground == Ground::Empty { Existing::Refuse } else { Existing::Replace };
             file.finish(&meta, existing)?;
+            // Whatever of the rest survives a power cut, it must be known for what it is.
+            target.sync_name(&name)?;
         }
         Ok(Self { target, ground, marker: Some(name) })
     }

@@ -9,6 +9,7 @@ mod fetch;
 mod file;
 mod links;
 mod plan;
+mod resumed;
 mod sites;
 mod steps;
 mod tally;

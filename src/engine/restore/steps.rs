@@ -2,11 +2,12 @@
 //! directories from the bottom up, sync. Each step walks the stored tree again, page by page.
 //! Hard links are in [`super::links`].
 
-use super::dest::{Decision, Dest};
+use super::dest::{self, Decision, Dest};
 use super::fetch::Worker;
 use super::file::{FileSpec, Ground};
 use super::links::{LinkKey, link_key};
 use super::plan::{Job, Planner};
+use super::resumed::has_content;
 use super::sites::Stores;
 use super::tally::{Failure, Tally};
 use crate::catalog::row::{StoredObject, StoredVersion};
@@ -18,7 +19,7 @@ use crate::engine::repository::Repository;
 use crate::engine::select::Picked;
 use crate::model::entry::EntryKind;
 use crate::model::path::{join, show};
-use crate::tree::target::{Placement, Special};
+use crate::tree::target::{Existing, Placement, Special};
 use crate::tree::target_meta::TargetMeta;
 use std::collections::HashMap;
 
@@ -217,7 +218,16 @@ impl<'a> Restorer<'a> {
     /// Plans one file, unless what lies there stays.
     fn file(&mut self, planner: &mut Planner<'_>, (entry, path): (Entry, Vec<u8>)) -> Result<()> {
         let StoredObject::Content(content) = entry.version.object else { return Ok(()) };
-        let existing = match self.dest.decide(&path, &entry) {
+        let head = places::content_head(self.repository.catalog.conn(), content)?;
+        let expected = (self.repository.settings().hash, head.hash);
+        let decision = self.dest.decide(&path, &entry).and_then(|decision| match decision {
+            Decision::Keep if self.dest.ground == dest::Ground::Resumed => {
+                let is_whole = has_content(&self.dest.target, &path, expected, self.observer)?;
+                Ok(if is_whole { Decision::Keep } else { Decision::Write(Existing::Replace) })
+            }
+            decision => Ok(decision),
+        });
+        let existing = match decision {
             Ok(Decision::Write(existing)) => existing,
             Ok(Decision::Keep) => {
                 self.tally.counts().skipped_existing += 1;
@@ -232,7 +242,6 @@ impl<'a> Restorer<'a> {
         if entry.version.inconsistent {
             self.tally.counts().inconsistent.push(show(&entry.path));
         }
-        let head = places::content_head(self.repository.catalog.conn(), content)?;
         let meta = self.meta_of(&entry.version)?;
         let spec = FileSpec {
             source_path: entry.path,

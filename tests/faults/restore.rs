@@ -1,0 +1,61 @@
+//! Restores that were cut off, taken up again: what counts as restored has been read, whatever happened in between.
+
+use crate::util::bench::{Bench, Said};
+use crate::util::oracle::snapshot;
+use crate::util::tree::{Rng, overwrite, set_mtime, write};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+fn ready() -> Bench {
+    let bench = Bench::new().and_volumes(&["disk1"], &["--block-size", "8M"]);
+    for file in 0..40 {
+        write(&bench.src(), &format!("d{}/{file}", file % 4), &Rng(file).bytes(300_000 + file as usize));
+    }
+    bench.backup();
+    bench
+}
+
+/// A restore that was killed after some files, with those that it had finished.
+fn killed_restore(bench: &Bench) -> Vec<std::path::PathBuf> {
+    let mut child = bench.start(&["--no-progress", "revert-to-run", "1", "dest"]);
+    let finished = || {
+        let found = walkdir::WalkDir::new(bench.path("dest")).into_iter().flatten();
+        let files =
+            found.filter(|entry| entry.file_type().is_file() && !entry.file_name().to_string_lossy().starts_with('.'));
+        files.map(walkdir::DirEntry::into_path).collect::<Vec<_>>()
+    };
+    while finished().len() < 5 && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    child.kill().unwrap();
+    assert_eq!(Said::from(child.wait_with_output().unwrap()).code, -9, "it was quicker than the test");
+    finished()
+}
+
+#[test]
+fn a_restore_that_goes_on_after_a_power_cut_does_not_trust_sizes_and_times() {
+    let bench = ready();
+    let finished = killed_restore(&bench);
+    // What a file system may make of a file whose bytes were not written out: as long as it was, and nothing but zeros.
+    for path in &finished[..3] {
+        let before = path.metadata().unwrap();
+        overwrite(path, 0, &vec![0; before.len() as usize]);
+        set_mtime(path, (before.mtime(), before.mtime_nsec() as u32));
+    }
+    let report = bench.json(&["revert-to-run", "1", "dest"], 0);
+    assert_eq!(report["skipped_existing"].as_u64().unwrap() as usize, finished.len() - 3, "{report}");
+    snapshot(&bench.path("dest")).assert_is(&snapshot(&bench.src()), "resumed");
+}
+
+#[test]
+fn a_restore_that_was_killed_before_its_marker_had_a_name_begins_again() {
+    let bench = ready();
+    write(&bench.path("dest"), ".raidtape-tmp-0123456789abcdef-1", b"An unfin");
+    bench.run(&["revert-to-run", "1", "dest"]).with_code(0);
+    snapshot(&bench.path("dest")).assert_is(&snapshot(&bench.src()), "begun again");
+    // Anything else in there is the user's.
+    write(&bench.path("other"), ".raidtape-tmp-0123456789abcdef-1", b"An unfin");
+    write(&bench.path("other"), "letter", b"dear");
+    bench.run(&["revert-to-run", "1", "other"]).with_code(2).with_sentence(&["not empty"]);
+    assert_eq!(fs::read_dir(bench.path("other")).unwrap().count(), 2);
+}
