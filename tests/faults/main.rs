@@ -14,3 +14,5 @@
 mod util;
 
 mod no_fault;
+#[cfg(target_arch = "x86_64")]
+mod tracing;
