@@ -15,7 +15,6 @@ use rustix::io::Errno;
 use super::beneath::{kept_fds_max, open_beneath};
 use super::error::TreeError;
 use super::fd_pool::FdPool;
-use super::mount::is_empty;
 use super::stat::{stat_at, stat_fd};
 use super::target_dirs::TargetDirs;
 use super::target_file::TargetFile;
@@ -99,7 +98,10 @@ impl Target {
             error => unusable(error),
         })?;
         // Old kernels say ENOSYS, sandboxes that do not know the call EPERM.
-        open_beneath(root.as_fd(), b"", OFlags::PATH).map_err(|_| TreeError::NoOpenat2)?;
+        open_beneath(root.as_fd(), b"", OFlags::PATH).map_err(|source| match Errno::from_io_error(&source) {
+            Some(Errno::NOSYS | Errno::PERM) => TreeError::NoOpenat2,
+            _ => TreeError::TargetUnusable { path: path(), source },
+        })?;
         let shared = Arc::new(Shared {
             dirs: TargetDirs::new(root, fds_max / 4),
             files: FdPool::new(fds_max),
@@ -111,11 +113,6 @@ impl Target {
     /// Whether [`Self::open`] made it.
     pub fn was_created(&self) -> bool {
         self.was_created
-    }
-
-    /// Whether it has no entries.
-    pub fn is_empty(&self) -> Result<bool, TreeError> {
-        open_beneath(self.shared.dirs.root().as_fd(), b"", DIR_FLAGS).and_then(is_empty).map_err(TreeError::at(b""))
     }
 
     /// Makes a directory for the owner only; its parent must exist. Returns false when a real directory was there,

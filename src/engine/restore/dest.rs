@@ -70,9 +70,10 @@ impl Dest {
             (Some(_), None) => return Err(occupied(dest, "holds another unfinished restore")),
             (None, None) => return Err(occupied(dest, "is not empty")),
         };
-        if ground == Ground::Resumed {
+        if !matches!(ground, Ground::Occupied(_)) {
             target.sweep(b"")?;
-        } else {
+        }
+        if ground != Ground::Resumed {
             let file = target.begin_file(&name, words.len() as u64)?;
             file.write_at(0, words.as_bytes())?;
             let meta = TargetMeta { mode: 0o600, uid: u32::MAX, gid: u32::MAX, mtime_ns: 0 };
