@@ -13,6 +13,8 @@
 #[allow(dead_code, reason = "each group of tests uses a part of it")]
 mod util;
 
+#[cfg(target_arch = "x86_64")]
+mod enumerated;
 mod no_fault;
 #[cfg(target_arch = "x86_64")]
 mod tracing;

@@ -55,8 +55,8 @@ pub enum Fate {
 pub struct Traced {
     pub said: Said,
     pub calls: Vec<Call>,
-    /// The call that met a fate, the first one if there are several.
-    pub met: Option<Call>,
+    /// The calls that met a fate.
+    pub met: Vec<Call>,
 }
 
 impl Call {
@@ -92,7 +92,7 @@ fn trace_here(command: &Command, root: &Path, fate: &mut (dyn FnMut(&Call) -> Fa
     stopped.current_dir(command.get_current_dir().unwrap_or(Path::new("/")));
     stopped.stdin(Stdio::null()).stdout(dup(&out)).stderr(dup(&err));
     let leader = Pid::from_raw(stopped.spawn().expect("a shell").id() as i32);
-    let mut tracer = Tracer { leader, root, fate, open: HashMap::new(), calls: Vec::new(), met: None, clock: 0 };
+    let mut tracer = Tracer { leader, root, fate, open: HashMap::new(), calls: Vec::new(), met: Vec::new(), clock: 0 };
     let code = tracer.run();
     let said = Said { code, out: text(&mut out), err: text(&mut err) };
     Traced { said, calls: tracer.calls, met: tracer.met }
@@ -115,7 +115,7 @@ struct Tracer<'a> {
     /// Per thread the noted call that it is in, and what becomes of that.
     open: HashMap<Pid, (usize, Fate)>,
     calls: Vec<Call>,
-    met: Option<Call>,
+    met: Vec<Call>,
     clock: usize,
 }
 
@@ -171,8 +171,8 @@ impl Tracer<'_> {
         let call = Call { number, name, path, to, creates, keeps, begun, ended: None, result: 0 };
         self.clock += 1;
         let fate = (self.fate)(&call);
-        if fate != Fate::Passes && self.met.is_none() {
-            self.met = Some(call.clone());
+        if fate != Fate::Passes {
+            self.met.push(call.clone());
         }
         self.calls.push(call);
         self.open.insert(pid, (number, fate));
