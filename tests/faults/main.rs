@@ -17,4 +17,6 @@ mod util;
 mod enumerated;
 mod no_fault;
 #[cfg(target_arch = "x86_64")]
+mod order;
+#[cfg(target_arch = "x86_64")]
 mod tracing;
