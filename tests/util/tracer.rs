@@ -49,6 +49,10 @@ pub enum Fate {
     DiesBefore,
     /// It is the last that the process does.
     DiesAfter,
+    /// It goes on, and the process gets a signal.
+    Meets(Signal),
+    /// It never returns; the process gets one signal and, when it has handled that, the other.
+    Hangs([Signal; 2]),
 }
 
 /// What a traced command said, and what it called.
@@ -92,7 +96,16 @@ fn trace_here(command: &Command, root: &Path, fate: &mut (dyn FnMut(&Call) -> Fa
     stopped.current_dir(command.get_current_dir().unwrap_or(Path::new("/")));
     stopped.stdin(Stdio::null()).stdout(dup(&out)).stderr(dup(&err));
     let leader = Pid::from_raw(stopped.spawn().expect("a shell").id() as i32);
-    let mut tracer = Tracer { leader, root, fate, open: HashMap::new(), calls: Vec::new(), met: Vec::new(), clock: 0 };
+    let mut tracer = Tracer {
+        leader,
+        root,
+        fate,
+        open: HashMap::new(),
+        calls: Vec::new(),
+        met: Vec::new(),
+        clock: 0,
+        second_signal: None,
+    };
     let code = tracer.run();
     let said = Said { code, out: text(&mut out), err: text(&mut err) };
     Traced { said, calls: tracer.calls, met: tracer.met }
@@ -117,6 +130,8 @@ struct Tracer<'a> {
     calls: Vec<Call>,
     met: Vec<Call>,
     clock: usize,
+    /// What comes when the signal before it is handled.
+    second_signal: Option<Signal>,
 }
 
 impl Tracer<'_> {
@@ -134,7 +149,9 @@ impl Tracer<'_> {
                 Ok(WaitStatus::PtraceSyscall(pid)) => {
                     // A thread that was killed meanwhile has no registers any more.
                     let _ = self.at_call(pid);
-                    let _ = ptrace::syscall(pid, None);
+                    if !matches!(self.open.get(&pid), Some((_, Fate::Hangs(_)))) {
+                        let _ = ptrace::syscall(pid, None);
+                    }
                 }
                 Ok(WaitStatus::PtraceEvent(pid, ..)) => drop(ptrace::syscall(pid, None)),
                 Ok(WaitStatus::Stopped(pid, signal)) => drop(ptrace::syscall(pid, signal)),
@@ -156,6 +173,9 @@ impl Tracer<'_> {
 
     fn at_entry(&mut self, pid: Pid) -> nix::Result<()> {
         let mut regs = ptrace::getregs(pid)?;
+        if regs.orig_rax == libc::SYS_rt_sigreturn as u64 {
+            return self.second_signal.take().map_or(Ok(()), |signal| kill(self.leader, signal));
+        }
         let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8];
         let Some((name, shape)) = noted(regs.orig_rax as i64) else { return Ok(()) };
         let Some((path, to)) = self.paths(pid, shape, args) else { return Ok(()) };
@@ -181,10 +201,15 @@ impl Tracer<'_> {
             regs.orig_rax = u64::MAX;
             ptrace::setregs(pid, regs)?;
         }
-        if fate == Fate::DiesBefore {
-            kill(self.leader, Signal::SIGKILL)?;
+        match fate {
+            Fate::DiesBefore => kill(self.leader, Signal::SIGKILL),
+            Fate::Meets(signal) => kill(self.leader, signal),
+            Fate::Hangs([signal, second]) => {
+                self.second_signal = Some(second);
+                kill(self.leader, signal)
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn at_exit(&mut self, pid: Pid, number: usize, fate: Fate) -> nix::Result<()> {
@@ -195,7 +220,7 @@ impl Tracer<'_> {
                 ptrace::setregs(pid, regs)?;
             }
             Fate::DiesAfter => kill(self.leader, Signal::SIGKILL)?,
-            Fate::Passes | Fate::DiesBefore => {}
+            _ => {}
         }
         self.calls[number].result = regs.rax as i64;
         self.calls[number].ended = Some(self.clock);
