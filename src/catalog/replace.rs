@@ -24,8 +24,7 @@ pub fn swap_in(path: &Path, building: &Path) -> Result<Option<PathBuf>> {
     };
     let mut kept = None;
     if path.symlink_metadata().is_ok() {
-        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        let aside = beside(path, &format!(".broken-{stamp}"));
+        let aside = free_name(path);
         for suffix in SUFFIXES.into_iter().chain([""]) {
             let from = beside(path, suffix);
             if from.symlink_metadata().is_ok() {
@@ -41,6 +40,18 @@ pub fn swap_in(path: &Path, building: &Path) -> Result<Option<PathBuf>> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))?;
     Ok(kept)
+}
+
+/// A name beside `path` that nothing has, with or without a suffix: what an earlier rebuild kept stays.
+fn free_name(path: &Path) -> PathBuf {
+    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let is_free = |aside: &PathBuf| {
+        let mut all = SUFFIXES.into_iter().chain([""]);
+        all.all(|suffix| beside(aside, suffix).symlink_metadata().is_err())
+    };
+    let first = beside(path, &format!(".broken-{stamp}"));
+    let mut further = (2_u64..).map(|number| beside(path, &format!(".broken-{stamp}-{number}")));
+    if is_free(&first) { first } else { further.find(is_free).expect("numbers do not end") }
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -78,5 +89,10 @@ mod tests {
         assert_eq!((read(&path), read(&kept)), ("second".to_owned(), "first".to_owned()));
         assert_eq!(read(&beside(&kept, "-wal")), "journal of first");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
+        // In the same second: what was kept before stays.
+        std::fs::write(&building, "third").unwrap();
+        let kept_too = swap_in(&path, &building).unwrap().unwrap();
+        assert_eq!((read(&path), read(&kept_too)), ("third".to_owned(), "second".to_owned()));
+        assert_eq!((read(&kept), read(&beside(&kept, "-wal"))), ("first".to_owned(), "journal of first".to_owned()));
     }
 }

@@ -44,6 +44,9 @@ pub fn main() -> ExitCode {
         Err(error) => return answer_of_clap(&error, argv.iter().any(|arg| arg == "--json")),
     };
     let mut session = Session::new(cli.global);
+    if let Err(error) = signals::survive_file_limit() {
+        session.warn(&format!("signals cannot be caught: {error}"));
+    }
     let code = match dispatch(&mut session, &cli.command) {
         Ok(exit) => exit as u8,
         Err(error) => fail(&error, session.out.is_json),

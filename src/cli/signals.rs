@@ -1,6 +1,7 @@
 //! SIGINT and SIGTERM: the first asks the verb to stop at the next safe place, the second ends the process at once.
+//! SIGXFSZ: does nothing, so that a file longer than `ulimit -f` allows is an error that can be told.
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::flag;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
@@ -17,6 +18,11 @@ pub fn install() -> std::io::Result<()> {
         flag::register_usize(signal, Arc::clone(&CAUGHT), value)?;
     }
     Ok(())
+}
+
+/// A write beyond the process's limit then fails with EFBIG rather than ending the process without a word.
+pub fn survive_file_limit() -> std::io::Result<()> {
+    flag::register(SIGXFSZ, Arc::default()).map(drop)
 }
 
 /// Whether one came.

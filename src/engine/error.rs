@@ -88,7 +88,11 @@ impl EngineError {
             Self::Catalog(CatalogError::Missing(_)) => Exit::NoCatalog,
             Self::Catalog(CatalogError::Locked(_)) | Self::Volume(VolumeError::Locked { .. }) => Exit::Locked,
             Self::Tree(
-                TreeError::RootMissing { .. } | TreeError::RootNotDirectory { .. } | TreeError::RootUnreadable { .. },
+                TreeError::RootMissing { .. }
+                | TreeError::RootNotDirectory { .. }
+                | TreeError::RootUnreadable { .. }
+                | TreeError::TargetUnusable { .. }
+                | TreeError::Write { .. },
             ) => Exit::Failed,
             Self::Catalog(CatalogError::Exists(_)) | Self::Usage(_) | Self::Tree(_) => Exit::Usage,
             Self::Volume(VolumeError::Store { .. }) => Exit::Failed,

@@ -25,7 +25,7 @@ pub enum TreeError {
         path: PathBuf,
     },
     /// A source root cannot be opened.
-    #[error("source root {} cannot be opened", path.display())]
+    #[error("source root {} cannot be opened: {source}", path.display())]
     RootUnreadable {
         /// The root as it was given.
         path: PathBuf,
@@ -51,7 +51,7 @@ pub enum TreeError {
         path: PathBuf,
     },
     /// The restore target can be neither opened nor created.
-    #[error("restore target {} cannot be opened", path.display())]
+    #[error("restore target {} cannot be opened: {source}", path.display())]
     TargetUnusable {
         /// The target as it was given.
         path: PathBuf,
@@ -76,7 +76,7 @@ pub enum TreeError {
         path: Vec<u8>,
     },
     /// One name of the target could not be written.
-    #[error("{} cannot be written", show(path))]
+    #[error("{} cannot be written in the target: {source}", show(path))]
     Write {
         /// The path inside the target.
         path: Vec<u8>,

@@ -98,7 +98,10 @@ impl Target {
             error => unusable(error),
         })?;
         // Old kernels say ENOSYS, sandboxes that do not know the call EPERM.
-        open_beneath(root.as_fd(), b"", OFlags::PATH).map_err(|_| TreeError::NoOpenat2)?;
+        open_beneath(root.as_fd(), b"", OFlags::PATH).map_err(|source| match Errno::from_io_error(&source) {
+            Some(Errno::NOSYS | Errno::PERM) => TreeError::NoOpenat2,
+            _ => TreeError::TargetUnusable { path: path(), source },
+        })?;
         let shared = Arc::new(Shared {
             dirs: TargetDirs::new(root, fds_max / 4),
             files: FdPool::new(fds_max),
@@ -306,7 +309,7 @@ mod tests {
     fn every_kind_is_restored_with_its_metadata() {
         let (temp, target) = sample();
         let root = temp.path().join("t");
-        assert!(target.was_created() && target.holds_only_left_overs().unwrap());
+        assert!(target.was_created() && target.is_empty().unwrap());
         assert!(target.make_dir(b"d", Existing::Refuse).unwrap());
         assert!(!target.make_dir(b"d", Existing::Refuse).unwrap());
         write(&target, b"d/f", b"bytes", Existing::Refuse).unwrap();
@@ -320,7 +323,7 @@ mod tests {
         target.set_dir_meta(b"d", &dir_meta).unwrap();
         target.set_dir_meta(b"", &dir_meta).unwrap();
         target.sync().unwrap();
-        assert!(!target.holds_only_left_overs().unwrap());
+        assert!(!target.is_empty().unwrap());
         assert_eq!(names(&root), ["d", "h", "l", "p", "s"]);
         assert_eq!(fs::read(root.join("h")).unwrap(), b"bytes");
         for name in ["", "d", "d/f", "h", "l", "p", "s"] {

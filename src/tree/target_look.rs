@@ -2,10 +2,11 @@
 //!
 //! Reached like everything in a target: below its root, following no link.
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{AtFlags, Dir, OFlags};
 use rustix::io::Errno;
 
@@ -59,23 +60,6 @@ impl Target {
         open().map(Some).map_err(TreeError::at(path))
     }
 
-    /// Whether it has no entries but what a restore that was killed left under temporary names.
-    pub fn holds_only_left_overs(&self) -> Result<bool, TreeError> {
-        let look = || -> io::Result<bool> {
-            let parent = self.shared.dirs.open(b"")?;
-            let dir = open_beneath(parent.as_fd(), b"", OFlags::RDONLY | OFlags::DIRECTORY)?;
-            for entry in Dir::read_from(&dir)? {
-                let entry = entry?;
-                let name = entry.file_name().to_bytes();
-                if !matches!(name, b"." | b"..") && !name.starts_with(TEMP_PREFIX.as_bytes()) {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        };
-        look().map_err(TreeError::at(b""))
-    }
-
     /// Removes a name that is no directory.
     pub fn remove(&self, path: &[u8]) -> Result<(), TreeError> {
         let parent = self.shared.parent(path)?;
@@ -85,12 +69,11 @@ impl Target {
     /// Removes what a restore that was killed left in the directory `path` under temporary names; returns how many.
     pub fn sweep(&self, path: &[u8]) -> Result<u64, TreeError> {
         let sweep = || -> io::Result<u64> {
-            let parent = self.shared.dirs.open(path)?;
-            let dir = open_beneath(parent.as_fd(), b"", OFlags::RDONLY | OFlags::DIRECTORY)?;
+            let dir = self.open_dir(path)?;
             let mut left_over = Vec::new();
             for entry in Dir::read_from(&dir)? {
                 let name = entry?.file_name().to_owned();
-                if name.to_bytes().starts_with(TEMP_PREFIX.as_bytes()) {
+                if is_temporary(&name) {
                     left_over.push(name);
                 }
             }
@@ -101,6 +84,30 @@ impl Target {
         };
         sweep().map_err(TreeError::at(path))
     }
+
+    /// Whether it has no entries, other than what [`Self::sweep`] removes.
+    pub fn is_empty(&self) -> Result<bool, TreeError> {
+        let look = || -> io::Result<bool> {
+            for entry in Dir::read_from(self.open_dir(b"")?)? {
+                let entry = entry?;
+                let name = entry.file_name();
+                if !matches!(name.to_bytes(), b"." | b"..") && !is_temporary(name) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        look().map_err(TreeError::at(b""))
+    }
+
+    fn open_dir(&self, path: &[u8]) -> io::Result<OwnedFd> {
+        let parent = self.shared.dirs.open(path)?;
+        open_beneath(parent.as_fd(), b"", OFlags::RDONLY | OFlags::DIRECTORY)
+    }
+}
+
+fn is_temporary(name: &CStr) -> bool {
+    name.to_bytes().starts_with(TEMP_PREFIX.as_bytes())
 }
 
 fn is_absence(error: &io::Error) -> bool {
@@ -138,6 +145,7 @@ mod tests {
             fs::write(temp.path().join(name), b"x").unwrap();
         }
         let target = Target::open(temp.path(), false).unwrap();
+        assert!(!target.is_empty().unwrap());
         assert_eq!(target.sweep(b"").unwrap(), 2);
         assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2);
     }

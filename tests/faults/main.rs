@@ -16,7 +16,15 @@ mod util;
 
 mod catalog;
 mod concurrency;
+#[cfg(target_arch = "x86_64")]
+mod enumerated;
 mod identity;
 mod no_fault;
+#[cfg(target_arch = "x86_64")]
+mod order;
 mod restore;
+#[cfg(target_arch = "x86_64")]
+mod signals;
 mod source;
+#[cfg(target_arch = "x86_64")]
+mod tracing;

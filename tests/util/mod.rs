@@ -5,4 +5,8 @@ pub mod bench;
 pub mod five;
 pub mod needs;
 pub mod oracle;
+#[cfg(target_arch = "x86_64")]
+pub mod stage;
+#[cfg(target_arch = "x86_64")]
+pub mod tracer;
 pub mod tree;

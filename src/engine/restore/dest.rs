@@ -66,7 +66,7 @@ impl Dest {
         let ground = match (found, overwrite) {
             (Some(found), None) if found == words.as_bytes() => Ground::Resumed,
             // A restore may have been killed before its marker had its name.
-            _ if target.holds_only_left_overs()? => Ground::Empty,
+            _ if target.is_empty()? => Ground::Empty,
             (_, Some(overwrite)) => Ground::Occupied(overwrite),
             (Some(_), None) => return Err(occupied(dest, "holds another unfinished restore")),
             (None, None) => return Err(occupied(dest, "is not empty")),

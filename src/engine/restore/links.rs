@@ -1,6 +1,7 @@
 //! Hard links: the first name of a group is restored as a file, the others are made names of it. Where the file system
 //! will not do that, they become files of their own.
 
+use super::Overwrite;
 use super::dest::{Decision, Ground};
 use super::steps::{PlannedFile, Restorer};
 use super::tally::Failure;
@@ -100,7 +101,8 @@ impl Restorer<'_> {
         Linked::Done
     }
 
-    /// What is there may be the link already; an unfinished restore's own file of another inode is none.
+    /// What is there may be the link already. A file of another inode with the same bytes is none: what an unfinished
+    /// restore wrote, and what differs from the run, becomes one.
     fn decide_link(&self, first: &[u8], name: &PlannedFile) -> std::result::Result<Decision, TreeError> {
         let decision = self.dest.decide(&name.path, &name.entry)?;
         if decision == Decision::Write(Existing::Refuse) {
@@ -110,7 +112,9 @@ impl Restorer<'_> {
         let is_linked = one.zip(other).is_some_and(|(one, other)| (one.dev, one.ino) == (other.dev, other.ino));
         Ok(match decision {
             _ if is_linked => Decision::Keep,
-            _ if self.dest.ground == Ground::Resumed => Decision::Write(Existing::Replace),
+            _ if matches!(self.dest.ground, Ground::Resumed | Ground::Occupied(Overwrite::IfChanged)) => {
+                Decision::Write(Existing::Replace)
+            }
             decision => decision,
         })
     }
