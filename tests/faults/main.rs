@@ -14,3 +14,4 @@
 mod util;
 
 mod no_fault;
+mod power_states;
