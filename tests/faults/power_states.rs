@@ -9,25 +9,32 @@
 //! The model is stricter than the file systems that are common: nothing is ordered that is not synced. Where SQLite
 //! documents what it assumes, that is assumed: a write does not change bytes beside it, a sector is written from one
 //! end to the other, a file that is removed or renamed is so in one step.
+#![expect(clippy::print_stdout, reason = "how much was tried")]
 
 mod disk;
 mod model;
 mod record;
 mod states;
 
-use crate::util::bench::Bench;
+use crate::util::bench::{Bench, Said};
 use crate::util::five::Known;
 use crate::util::needs::{has, has_tools, is_root};
 use crate::util::oracle::{Snapshot, snapshot};
 use crate::util::tree::{Rng, write};
 use disk::Tree;
 use states::States;
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::Arc;
 
 const DISKS: [&str; 2] = ["disk1", "disk2"];
+
+/// What is said of a directory of which nothing but its name arrived: nothing tells it from the mount point of a disk
+/// that is away.
+const MAYBE_UNMOUNTED: &str = "an unmounted mount point? Mount the disk, or use --force";
 
 /// Whether calls can be taken down and states be laid out.
 fn can_cut_power() -> bool {
@@ -142,12 +149,197 @@ fn a_power_cut_at_any_instant_of_a_backup_loses_no_run_and_after_exit_0_not_the_
     change(&bench);
     let tree = snapshot(&bench.src());
     let states = states_of(&bench, &["--no-progress", "backup", "src"]);
-    replay("the second backup", &states, (&bench, 300), |_, is_after_the_end, what| {
+    replay("the second backup", &states, (&bench, 900), |_, is_after_the_end, what| {
         let mut known = known.clone();
         if is_after_the_end {
             known.0.insert(2, tree.clone());
         }
         known.assert_holds(&bench, &DISKS, what);
         assert_others_are(&bench, &known, &tree, what);
+    });
+}
+
+#[test]
+fn a_power_cut_while_the_next_backup_brings_in_what_the_first_power_cut_left_loses_no_run() {
+    if !can_cut_power() {
+        return;
+    }
+    let bench = Bench::in_memory().and_volumes(&DISKS, &[]);
+    let mut known = Known::default();
+    grow(&bench);
+    known.backup(&bench);
+    change(&bench);
+    let first = states_of(&bench, &["--no-progress", "backup", "src"]);
+    // The manifest is on one volume of two, the catalog does not know of it.
+    lay_out(&bench, &first.after_the_last("runs", "disk1"));
+    write(&bench.src(), "c/later", &Rng(13).bytes(5_000));
+    let tree = snapshot(&bench.src());
+    let states = states_of(&bench, &["--no-progress", "backup", "src"]);
+    let run = bench.json(&["runs"], 0)["runs"].as_array().expect("runs").len() as i64;
+    assert_eq!(run, 3, "the run of the first power cut was brought in");
+    replay("a backup after a power cut", &states, (&bench, 500), |_, is_after_the_end, what| {
+        let mut known = known.clone();
+        if is_after_the_end {
+            known.0.insert(3, tree.clone());
+        }
+        known.assert_holds(&bench, &DISKS, what);
+    });
+}
+
+/// Does what a command that failed says is to be done first.
+#[track_caller]
+fn follow_the_advice(bench: &Bench, said: &Said, what: &str) {
+    let commands: Vec<&str> = said.err.split('`').filter_map(|part| part.strip_prefix("raidtape ")).collect();
+    assert!(!commands.is_empty(), "{what}: no advice: {said:#?}");
+    for command in commands {
+        let then = bench.run(&command.split(' ').collect::<Vec<_>>());
+        assert_eq!(then.code, 0, "{what}: {said:#?}, then {then:#?}");
+    }
+}
+
+#[test]
+fn a_power_cut_during_the_very_first_backup_leaves_all_or_what_the_same_command_goes_on_from() {
+    if !can_cut_power() {
+        return;
+    }
+    // Folders that are not there yet, as in a new home, and below a mount point.
+    let bench = Bench::in_memory().with_catalog_at("state/raidtape/backup.cat");
+    grow(&bench);
+    let tree = snapshot(&bench.src());
+    // Folders that are not there yet, as in a new home, and below a mount point.
+    let args =
+        ["--catalog", "state/raidtape/backup.cat", "--no-progress", "backup", "src", "--volume", "made/for/disk1"];
+    let states = states_of(&bench, &args);
+    let advised = Cell::new(0);
+    replay("the first backup", &states, (&bench, 600), |_, is_after_the_end, what| {
+        let mut known = Known::default();
+        if is_after_the_end {
+            known.0.insert(1, tree.clone());
+            known.assert_restores(&bench, what);
+        }
+        let mut said = bench.run(&args);
+        if said.code != 0 {
+            advised.set(advised.get() + 1);
+            follow_the_advice(&bench, &said, what);
+            said = bench.run(&args);
+        }
+        assert_eq!(said.code, 0, "{what}: {said:#?}");
+        known.assert_holds(&bench, &["made/for/disk1"], what);
+        assert_others_are(&bench, &known, &tree, what);
+    });
+    println!("the first backup: after {} of them a command was advised first", advised.get());
+}
+
+#[test]
+fn a_power_cut_while_a_volume_is_added_leaves_it_out_or_in() {
+    if !can_cut_power() {
+        return;
+    }
+    let bench = Bench::in_memory().and_volumes(&["disk1"], &[]);
+    let mut known = Known::default();
+    grow(&bench);
+    known.backup(&bench);
+    change(&bench);
+    let states = states_of(&bench, &["add-volume", "disk2"]);
+    replay("add-volume", &states, (&bench, 200), |_, is_after_the_end, what| {
+        let known_volumes = bench.json(&["volumes"], 0)["volumes"].as_array().expect("volumes").len();
+        assert!(known_volumes == 2 || !is_after_the_end, "{what}: the volume is forgotten");
+        if known_volumes == 1 {
+            let mut said = bench.run(&["add-volume", "disk2"]);
+            if said.err.contains(MAYBE_UNMOUNTED) {
+                said = bench.run(&["add-volume", "disk2", "--force"]);
+            }
+            assert_eq!(said.code, 0, "{what}: {said:#?}");
+        }
+        known.clone().assert_holds(&bench, &DISKS, what);
+    });
+}
+
+/// The sidecars of all volumes.
+fn sidecars(tree: &Tree) -> Tree {
+    let is_one = |path: &Path| DISKS.iter().any(|disk| path.starts_with(format!("{disk}/meta")));
+    tree.iter()
+        .filter(|(path, content)| is_one(path) && content.is_some())
+        .map(|(path, content)| (path.clone(), content.clone()))
+        .collect()
+}
+
+#[test]
+fn a_power_cut_during_genmeta_leaves_each_sidecar_old_or_new_or_absent_and_it_can_be_run_again() {
+    if !can_cut_power() {
+        return;
+    }
+    let bench = Bench::in_memory().and_volumes(&DISKS, &[]);
+    let mut known = Known::default();
+    grow(&bench);
+    known.backup(&bench);
+    bench.json(&["genmeta"], 0);
+    let old = sidecars(&laid_out(&bench));
+    change(&bench);
+    known.backup(&bench);
+    let states = states_of(&bench, &["--no-progress", "genmeta"]);
+    let new = sidecars(&laid_out(&bench));
+    assert!(!old.is_empty() && old.keys().all(|path| new[path] != old[path]) && new.len() > old.len(), "{new:?}");
+    replay("genmeta", &states, (&bench, 200), |tree, is_after_the_end, what| {
+        let found = sidecars(tree);
+        for (path, content) in &found {
+            let is_whole = *content == new[path] || old.get(path) == Some(content);
+            assert!(is_whole, "{what}: {} is neither the old one nor the new one", path.display());
+        }
+        assert!(!is_after_the_end || found == new, "{what}: a sidecar is not the new one");
+        let said = bench.run(&["--no-progress", "genmeta"]);
+        assert_eq!(said.code, 0, "{what}: {said:#?}");
+        assert!(sidecars(&laid_out(&bench)) == new, "{what}: running it again does not make them right");
+        known.clone().assert_holds(&bench, &DISKS, what);
+    });
+}
+
+#[test]
+fn a_power_cut_during_rebuild_catalog_leaves_a_catalog_in_place() {
+    if !can_cut_power() {
+        return;
+    }
+    let bench = Bench::in_memory().and_volumes(&DISKS, &[]);
+    let mut known = Known::default();
+    grow(&bench);
+    known.backup(&bench);
+    change(&bench);
+    known.backup(&bench);
+    let states = states_of(&bench, &["--no-progress", "rebuild-catalog", "--volume", "disk1", "--volume", "disk2"]);
+    replay("rebuild-catalog", &states, (&bench, 300), |_, _, what| {
+        // The old one or the new one, without a word about volumes.
+        known.assert_restores(&bench, what);
+        let said = bench.run(&["--no-progress", "rebuild-catalog"]);
+        assert_eq!(said.code, 0, "{what}: {said:#?}");
+        known.clone().assert_holds(&bench, &DISKS, what);
+    });
+}
+
+#[test]
+fn a_power_cut_during_rebuild_catalog_where_there_is_none_leaves_a_whole_one_or_none() {
+    if !can_cut_power() {
+        return;
+    }
+    let bench = Bench::in_memory().and_volumes(&DISKS, &[]);
+    let mut known = Known::default();
+    grow(&bench);
+    known.backup(&bench);
+    change(&bench);
+    known.backup(&bench);
+    for file in ["backup.cat", "backup.cat.lock"] {
+        fs::remove_file(bench.path(file)).expect("a file");
+    }
+    let args = ["--no-progress", "rebuild-catalog", "--volume", "disk1", "--volume", "disk2"];
+    let states = states_of(&bench, &args);
+    replay("rebuild-catalog from nothing", &states, (&bench, 300), |_, is_after_the_end, what| {
+        let said = bench.run(&["runs"]);
+        assert!(said.code == 0 || !is_after_the_end && said.err.contains("there is no catalog"), "{what}: {said:#?}");
+        if said.code == 0 {
+            known.assert_restores(&bench, what);
+        } else {
+            let said = bench.run(&args);
+            assert_eq!(said.code, 0, "{what}: {said:#?}");
+        }
+        known.clone().assert_holds(&bench, &DISKS, what);
     });
 }

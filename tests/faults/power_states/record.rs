@@ -50,7 +50,7 @@ pub enum Op {
 
 const TRACED: &str = "open,openat,openat2,creat,write,pwrite64,writev,pwritev,pwritev2,truncate,ftruncate,fallocate,\
     rename,renameat,renameat2,link,linkat,symlink,symlinkat,mknod,mknodat,unlink,unlinkat,mkdir,mkdirat,rmdir,fsync,\
-    fdatasync,sync,syncfs,copy_file_range,sendfile,splice,ioctl,mmap";
+    fdatasync,sync,syncfs,chdir,fchdir,copy_file_range,sendfile,splice,ioctl,mmap";
 
 /// Runs the program with these arguments and takes down what it does.
 pub fn record<A: AsRef<OsStr>>(bench: &Bench, args: &[A]) -> (Said, Vec<Op>) {
@@ -144,6 +144,7 @@ impl<'t> Call<'t> {
             "fallocate" if self.args[1] == "FALLOC_FL_KEEP_SIZE" => return None,
             "mmap" if !self.args[3].contains("MAP_SHARED") || !self.args[2].contains("PROT_WRITE") => return None,
             "ioctl" if !self.args[1].contains("CLONE") => return None,
+            "chdir" | "fchdir" => panic!("where do paths begin? {self}"),
             _ => {
                 let inside = self.args.iter().any(|arg| self.below(&decoded(arg)).is_some());
                 assert!(!inside, "this call is not understood: {self}");
@@ -173,10 +174,10 @@ impl<'t> Call<'t> {
         Some(path)
     }
 
+    /// A path, from the root, where the program runs.
     fn path(&self, arg: usize) -> Option<PathBuf> {
-        let path = decoded(self.args[arg]);
-        assert!(path.starts_with(b"/"), "a path that begins where? {self}");
-        self.below(&path)
+        let path = self.root.join(OsStr::from_bytes(&decoded(self.args[arg])));
+        self.below(path.as_os_str().as_bytes())
     }
 
     /// A name in the directory of a descriptor.

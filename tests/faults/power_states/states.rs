@@ -6,12 +6,15 @@ use super::record::Op;
 use crate::util::needs::long_tests_factor;
 use crate::util::tree::Rng;
 use std::collections::HashMap;
+use std::path::Path;
 
 /// A disk after a power cut.
 #[derive(Debug, Clone)]
 pub struct State {
     instant: usize,
     pick: Pick,
+    /// It is tried in any case.
+    is_plain: bool,
     /// It can also be what is left when the command had ended.
     pub is_after_the_end: bool,
 }
@@ -23,6 +26,8 @@ pub struct States {
     pub all: Vec<State>,
 }
 
+/// The first picks of an instant: all there, all lost, names alone, bytes alone.
+const PLAIN: usize = 4;
 /// Subsets by chance at each instant.
 const SUBSETS: u64 = 3;
 
@@ -35,10 +40,12 @@ impl States {
         let mut all: Vec<State> = Vec::new();
         let last = disk.instants() - 1;
         for instant in 0..=last {
-            for pick in picks(&disk, instant) {
+            // A write alone changes little; what follows a change of names, a sync or a new length is the likeliest.
+            let is_turn = instant.checked_sub(1).is_none_or(|call| !matches!(ops[call], Op::Write { .. }));
+            for (number, pick) in picks(&disk, instant).into_iter().enumerate() {
                 let at = *seen.entry(disk.hash(instant, &pick)).or_insert(all.len());
                 if at == all.len() {
-                    all.push(State { instant, pick, is_after_the_end: false });
+                    all.push(State { instant, pick, is_plain: is_turn && number < PLAIN, is_after_the_end: false });
                 }
                 all[at].is_after_the_end |= instant == last;
             }
@@ -50,11 +57,12 @@ impl States {
         self.disk.instants()
     }
 
-    /// Those that fit into the time for tests: all that can be left after the end, and of the others the same ones
-    /// each time.
+    /// Those that fit into the time for tests: all that can be left after the end and all plain ones, and of the others
+    /// the same ones each time.
     pub fn sample(&self, usual: u64) -> Vec<&State> {
         let mut rng = Rng(0x5eed);
-        let (mut taken, others): (Vec<&State>, Vec<&State>) = self.all.iter().partition(|state| state.is_after_the_end);
+        let is_sure = |state: &&State| state.is_after_the_end || state.is_plain;
+        let (mut taken, others): (Vec<&State>, Vec<&State>) = self.all.iter().partition(is_sure);
         let mut others: Vec<(u64, &State)> = others.into_iter().map(|state| (rng.next(), state)).collect();
         others.sort_by_key(|(order, _)| *order);
         let room = (usual * long_tests_factor()) as usize;
@@ -72,6 +80,14 @@ impl States {
     pub fn with_nothing_lost(&self) -> Tree {
         let last = self.instants() - 1;
         self.disk.tree(last, &Pick { present: self.disk.pending(last).into_iter().collect(), torn: None })
+    }
+
+    /// What lies there, with nothing lost, after the last sync of this directory below that one.
+    pub fn after_the_last(&self, dir: &str, volume: &str) -> Tree {
+        let wanted = Path::new(volume).join(dir);
+        let is_it = |op: &Op| matches!(op, Op::Sync { path, .. } if *path == wanted);
+        let instant = self.ops.iter().rposition(is_it).expect("a sync of the directory") + 1;
+        self.disk.tree(instant, &Pick { present: self.disk.pending(instant).into_iter().collect(), torn: None })
     }
 
     /// What happened, for people.
