@@ -5,7 +5,7 @@ use super::error::{CatalogError, Result};
 use super::settings::Settings;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 use std::fs::{File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,7 +34,8 @@ pub struct CatalogLock {
 }
 
 impl Catalog {
-    /// Creates a catalog with its folder; refuses to touch an existing file.
+    /// Creates a catalog with its folder, for the lock's holder; refuses to touch an existing file. What a crash
+    /// leaves is no catalog: see [`super::replace::create`].
     pub fn create(path: &Path, settings: &Settings) -> Result<Self> {
         if path.symlink_metadata().is_ok() {
             return Err(CatalogError::Exists(path.to_owned()));
@@ -168,7 +169,24 @@ fn pragma(conn: &Connection, name: &str, path: &Path) -> Result<i64> {
     })
 }
 
-fn sync_folder(path: &Path) -> std::io::Result<()> {
+/// Makes the names in a catalog's folder durable, and the folder's own, and those of the folders above it, which may
+/// have been made for it: up to the root of the file system. A folder above that may not be read cannot be synced;
+/// it was there before.
+pub(super) fn sync_folder(path: &Path) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
+    let mut folder = folder.to_owned();
+    File::open(&folder)?.sync_all()?;
+    let identity = |dir: &Path| dir.metadata().map(|found| (found.dev(), found.ino()));
+    loop {
+        let above = folder.join("..");
+        let (own, next) = (identity(&folder)?, identity(&above)?);
+        if own == next || own.0 != next.0 {
+            return Ok(());
+        }
+        match File::open(&above) {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            opened => opened?.sync_all()?,
+        }
+        folder = above;
+    }
 }

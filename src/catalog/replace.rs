@@ -1,11 +1,35 @@
-//! Putting a rebuilt catalog in the place of the one before: where it is built, and the renames at the end. No
-//! connection to either is open then. Used by `rebuild-catalog` alone.
+//! Putting a catalog in place when it is whole: a new one, or a rebuilt one where there was another. Where it is
+//! built, and the names at the end. No connection to either is open then. Used by `init` and `rebuild-catalog`.
+//!
+//! A power cut at any instant leaves what was in place, or the new catalog: never a part of one, never neither.
 
 use super::error::{CatalogError, Result};
+use super::handle::{Catalog, CatalogLock, make_folder, sync_folder};
+use super::settings::Settings;
 use std::path::{Path, PathBuf};
 
 /// What SQLite keeps beside a database.
 const SUFFIXES: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Creates a catalog with its folder and takes its lock; refuses to touch an existing file. The catalog has its name
+/// when it is whole and durable: of one that was cut off, nothing is left that the next creation does not take away.
+pub fn create(path: &Path, settings: &Settings) -> Result<(Catalog, CatalogLock)> {
+    let refuse_existing = || match path.symlink_metadata() {
+        Ok(_) => Err(CatalogError::Exists(path.to_owned())),
+        Err(_) => Ok(()),
+    };
+    refuse_existing()?;
+    make_folder(path)?;
+    let lock = Catalog::lock(path)?;
+    // Again, for whoever had the lock may have made one.
+    refuse_existing()?;
+    let building = building_place(path)?;
+    let catalog = Catalog::create(&building, settings)?;
+    catalog.checkpoint()?;
+    drop(catalog);
+    swap_in(path, &building)?;
+    Ok((Catalog::open(path)?, lock))
+}
 
 /// Where the catalog at `path` is rebuilt: beside it, with what an earlier attempt left there taken away.
 pub fn building_place(path: &Path) -> Result<PathBuf> {
@@ -18,28 +42,33 @@ pub fn building_place(path: &Path) -> Result<PathBuf> {
 
 /// Puts the catalog at `building` in place, durably. What was there is kept; returns where.
 pub fn swap_in(path: &Path, building: &Path) -> Result<Option<PathBuf>> {
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| CatalogError::Io { path, source }
-    };
-    let mut kept = None;
-    if path.symlink_metadata().is_ok() {
-        let aside = free_name(path);
-        for suffix in SUFFIXES.into_iter().chain([""]) {
-            let from = beside(path, suffix);
-            if from.symlink_metadata().is_ok() {
-                std::fs::rename(&from, beside(&aside, suffix)).map_err(io(&from))?;
-            }
-        }
-        kept = Some(aside);
-    }
+    let kept = if path.symlink_metadata().is_ok() { Some(keep(path)?) } else { None };
     std::fs::rename(building, path).map_err(io(building))?;
     for suffix in ["-wal", "-shm"] {
         remove_if_there(&beside(building, suffix))?;
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))?;
+    sync_folder(path).map_err(io(path))?;
     Ok(kept)
+}
+
+/// Gives the catalog in place a second name, and what lies beside it another one, durably: SQLite would take a journal
+/// that stays for the new catalog's own. The catalog keeps its first name until the new one takes it. A sound one
+/// has no journal here, because `rebuild-catalog` has just opened and closed it.
+fn keep(path: &Path) -> Result<PathBuf> {
+    let aside = free_name(path);
+    let linked = std::fs::hard_link(path, &aside);
+    for suffix in SUFFIXES {
+        let from = beside(path, suffix);
+        if from.symlink_metadata().is_ok() {
+            std::fs::rename(&from, beside(&aside, suffix)).map_err(io(&from))?;
+        }
+    }
+    if linked.is_err() {
+        // A file system without hard links (exFAT): for a moment, nothing is in place.
+        std::fs::rename(path, &aside).map_err(io(path))?;
+    }
+    sync_folder(path).map_err(io(path))?;
+    Ok(aside)
 }
 
 /// A name beside `path` that nothing has, with or without a suffix: what an earlier rebuild kept stays.
@@ -52,6 +81,11 @@ fn free_name(path: &Path) -> PathBuf {
     let first = beside(path, &format!(".broken-{stamp}"));
     let mut further = (2_u64..).map(|number| beside(path, &format!(".broken-{stamp}-{number}")));
     if is_free(&first) { first } else { further.find(is_free).expect("numbers do not end") }
+}
+
+fn io(path: &Path) -> impl Fn(std::io::Error) -> CatalogError {
+    let path = path.to_owned();
+    move |source| CatalogError::Io { path: path.clone(), source }
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
@@ -72,6 +106,8 @@ fn remove_if_there(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ids::RepositoryUuid;
+    use crate::model::params::{ChunkerParams, Compression, HashAlgo, Reserve};
 
     #[test]
     fn what_was_in_place_is_kept_with_its_journal_and_the_new_one_takes_its_name() {
@@ -94,5 +130,47 @@ mod tests {
         let kept_too = swap_in(&path, &building).unwrap().unwrap();
         assert_eq!((read(&path), read(&kept_too)), ("third".to_owned(), "second".to_owned()));
         assert_eq!((read(&kept), read(&beside(&kept, "-wal"))), ("first".to_owned(), "journal of first".to_owned()));
+    }
+
+    #[test]
+    fn a_creation_that_was_cut_off_is_no_catalog_and_the_next_one_takes_it_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/folder/backup.cat");
+        let settings = Settings {
+            repository: RepositoryUuid::random(),
+            hash: HashAlgo::Blake3,
+            chunker: ChunkerParams { min: 1 << 18, avg: 1 << 20, max: 1 << 22, normalization: 2 },
+            block_size: 1 << 23,
+            compression: Compression::None,
+            reserve: Reserve::Percent(5.0),
+        };
+        make_folder(&path).unwrap();
+        std::fs::write(beside(&path, ".rebuilding"), "").unwrap();
+        std::fs::write(beside(&path, ".rebuilding-wal"), "left").unwrap();
+        assert!(matches!(Catalog::open(&path), Err(CatalogError::Missing(_))));
+        let (catalog, lock) = create(&path, &settings).unwrap();
+        assert_eq!(catalog.settings().repository, settings.repository);
+        drop((catalog, lock));
+        let left = std::fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(
+            left.collect::<std::collections::BTreeSet<_>>(),
+            ["backup.cat", "backup.cat.lock"].map(Into::into).into()
+        );
+        assert!(matches!(create(&path, &settings), Err(CatalogError::Exists(_))));
+    }
+
+    #[test]
+    fn three_catalogs_of_one_second_are_all_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("backup.cat");
+        let building = building_place(&path).unwrap();
+        let mut kept = Vec::new();
+        for text in ["first", "second", "third", "fourth"] {
+            std::fs::write(&building, text).unwrap();
+            kept.extend(swap_in(&path, &building).unwrap());
+        }
+        let read = |path: &PathBuf| std::fs::read_to_string(path).unwrap();
+        assert_eq!(kept.iter().map(read).collect::<Vec<_>>(), ["first", "second", "third"]);
+        assert_eq!(read(&path), "fourth");
     }
 }

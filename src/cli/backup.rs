@@ -17,7 +17,7 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Only what changed since the last run of this source is read. With --volume and
-no catalog yet, the catalog and the volumes are made first.
+no catalog yet, or one without volumes, these are made first.
 
 Examples:
   raidtape backup ~/photos
@@ -89,7 +89,8 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
 fn open(session: &mut Session, args: &BackupArgs) -> Result<Repository, EngineError> {
     let path = session.catalog_path()?;
     let is_missing = path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-    if is_missing && !session.global.volumes.is_empty() {
+    let with_volumes = !session.global.volumes.is_empty();
+    if with_volumes && (is_missing || first_backup::is_without_volumes(&path)) {
         return first_backup::set_up(session, &args.dir);
     }
     session.open(Access::Write)

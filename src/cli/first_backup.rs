@@ -1,10 +1,12 @@
-//! The first backup in one command: a catalog and its volumes, made by `backup --volume DIR` where there is no catalog.
+//! The first backup in one command: a catalog and its volumes, made by `backup --volume DIR` where there is no catalog,
+//! or one that knows no volume yet: that of a first backup that was cut off.
 
 use super::session::Session;
 use super::{add_volume, words};
 use raidtape::engine::add_volume::{AddVolumeOptions, AddVolumeReport, add_volume};
 use raidtape::engine::init::{InitOptions, init};
 use raidtape::engine::observer::Silent;
+use raidtape::engine::repository::Access;
 use raidtape::engine::{EngineError, Repository};
 use raidtape::tree::error::TreeError;
 use raidtape::volume::handle::{Volume, VolumeError};
@@ -15,18 +17,25 @@ use std::path::{Path, PathBuf};
 pub fn set_up(session: &mut Session, source: &Path) -> Result<Repository, EngineError> {
     check_source(source)?;
     let path = session.catalog_path()?;
+    let is_new = path.symlink_metadata().is_err();
     let mut dirs: Vec<PathBuf> = Vec::new();
     for dir in &session.global.volumes {
-        refuse_volume(dir, &path)?;
+        if is_new {
+            refuse_volume(dir, &path)?;
+        }
         if !dirs.contains(dir) {
             dirs.push(dir.clone());
         }
     }
-    let (mut repository, _) = init(&path, &InitOptions::default())?;
+    let mut repository = match is_new {
+        true => init(&path, &InitOptions::default())?.0,
+        false => Repository::open(&path, &[], Access::Write)?,
+    };
     let mut made = Vec::with_capacity(dirs.len());
     for (index, dir) in dirs.iter().enumerate() {
-        match make_volume(&mut repository, dir) {
+        match make_volume(&mut repository, dir, is_new) {
             Ok(report) => made.push(report),
+            Err(error) if index == 0 && !is_new => return Err(error),
             Err(error) if index == 0 => {
                 drop(repository);
                 forget_catalog(&path);
@@ -40,9 +49,17 @@ pub fn set_up(session: &mut Session, source: &Path) -> Result<Repository, Engine
             }
         }
     }
-    session.out.say(&format!("Created the catalog {}", path.display()));
+    if is_new {
+        session.out.say(&format!("Created the catalog {}", path.display()));
+    }
     made.iter().for_each(|report| add_volume::say(session, report));
     Ok(repository)
+}
+
+/// Whether the catalog knows no volume.
+pub fn is_without_volumes(catalog: &Path) -> bool {
+    let opened = Repository::open(catalog, &[], Access::Read);
+    opened.is_ok_and(|repository| repository.mounted.is_empty() && repository.away.is_empty())
 }
 
 /// Nothing is made for a source that is not there.
@@ -73,28 +90,26 @@ fn refuse_volume(dir: &Path, catalog: &Path) -> Result<(), EngineError> {
     }
 }
 
-fn make_volume(repository: &mut Repository, dir: &Path) -> Result<AddVolumeReport, EngineError> {
+fn make_volume(repository: &mut Repository, dir: &Path, is_new: bool) -> Result<AddVolumeReport, EngineError> {
     if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         std::fs::create_dir_all(parent)
             .map_err(|error| EngineError::Usage(format!("cannot create {}: {error}", parent.display())))?;
     }
+    let by_hand = |what: &str| {
+        let (shown, init) = (dir.display(), if is_new { "`raidtape init` and " } else { "" });
+        EngineError::Usage(format!("{shown} {what}, or use {init}`raidtape add-volume {shown} --force`"))
+    };
     let options = AddVolumeOptions { dir: dir.to_owned(), ..AddVolumeOptions::default() };
     add_volume(repository, &options, &Silent).map_err(|error| match error {
         EngineError::Volume(VolumeError::EmptyMountPoint { .. }) => by_hand(
-            dir,
             "is empty and on the file system of its parent: an unmounted mount point? Mount the disk, or give a \
              directory that does not exist yet",
         ),
         EngineError::Volume(VolumeError::NotEmpty { .. }) => {
-            by_hand(dir, "is not empty; give a directory that does not exist yet")
+            by_hand("is not empty; give a directory that does not exist yet")
         }
         other => other,
     })
-}
-
-fn by_hand(dir: &Path, what: &str) -> EngineError {
-    let shown = dir.display();
-    EngineError::Usage(format!("{shown} {what}, or use `raidtape init` and `raidtape add-volume {shown} --force`"))
 }
 
 /// Takes back a catalog that was made a moment ago, is closed again and knows nothing.

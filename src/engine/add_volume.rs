@@ -4,7 +4,7 @@ use super::error::{EngineError, Result};
 use super::observer::Observer;
 use super::recover;
 use super::repository::Repository;
-use crate::catalog::volumes;
+use crate::catalog::{CatalogError, volumes};
 use crate::format::label::{Features, Label};
 use crate::model::ids::VolumeUuid;
 use crate::model::params::Reserve;
@@ -79,10 +79,12 @@ pub fn add_volume(
         Err(error) => return Err(error.into()),
     };
     let identity = (volume.label.volume, volume.label.name.as_str());
-    let conn = repository.catalog.conn();
-    let id = volumes::put(conn, identity, reserve)?;
-    volumes::set_path(conn, id, &dir)?;
-    let row = volumes::find(conn, volume.label.volume)?
+    // One transaction: a volume without a place would be away until somebody says where it is.
+    let tx = repository.catalog.begin()?;
+    let id = volumes::put(&tx, identity, reserve)?;
+    volumes::set_path(&tx, id, &dir)?;
+    tx.commit().map_err(CatalogError::from)?;
+    let row = volumes::find(repository.catalog.conn(), volume.label.volume)?
         .ok_or_else(|| EngineError::Fault("the volume that was just added is not in the catalog".into()))?;
     let space = volume.store().space().map_err(EngineError::store(&row.name))?;
     let report = AddVolumeReport {

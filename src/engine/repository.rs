@@ -6,7 +6,7 @@ use super::observer::Observer;
 use crate::catalog::handle::CatalogLock;
 use crate::catalog::settings::Settings;
 use crate::catalog::volumes::{self, VolumeRow, VolumeState};
-use crate::catalog::{Catalog, runs};
+use crate::catalog::{Catalog, replace, runs};
 use crate::format::layout::{self, ManifestCopy};
 use crate::model::ids::{VolumeId, VolumeUuid};
 use crate::volume::handle::{Volume, VolumeError, VolumeLock};
@@ -76,8 +76,7 @@ impl Repository {
 
     /// Creates a catalog, holds its lock, knows no volume.
     pub fn create(catalog_path: &Path, settings: &Settings) -> Result<Self> {
-        let catalog = Catalog::create(catalog_path, settings)?;
-        let lock = Catalog::lock(catalog_path)?;
+        let (catalog, lock) = replace::create(catalog_path, settings)?;
         Ok(Self { catalog, _lock: Some(lock), mounted: Vec::new(), away: Vec::new() })
     }
 

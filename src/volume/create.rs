@@ -119,10 +119,7 @@ fn is_on_parents_file_system(dir: &Path) -> std::io::Result<bool> {
 
 /// Everything but index and label.
 fn fill(dir: &Path, root: &Arc<Root>) -> Result<(), StoreError> {
-    let on_parent = is_on_parents_file_system(dir).map_err(|source| StoreError::from_io(".", "stat", source))?;
-    if on_parent {
-        durable::sync_parent(dir)?;
-    }
+    durable::sync_parents(dir)?;
     for made in [layout::CHUNKS, layout::META, layout::RUNS, layout::TMP] {
         durable::make_durable_dirs(root, made)?;
     }

@@ -78,12 +78,23 @@ pub(super) fn sync_dir_of(root: &Root, dir_key: &str) -> Result<(), StoreError> 
     sync_dir(dir.as_fd(), dir_key)
 }
 
-/// Makes the entry of a volume's own directory durable. A parent that may not be read cannot be synced; whoever made
-/// the directory there could read it, so that is no loss.
-pub(super) fn sync_parent(dir: &Path) -> Result<(), StoreError> {
-    match Root::open(&dir.join("..")) {
-        Err(Errno::ACCESS) => Ok(()),
-        parent => sync_dir_of(&parent.map_err(failed("..", "open"))?, ""),
+/// Makes the entry of a volume's own directory durable, and those of the directories above it, which may have been
+/// made for it: up to the root of the file system. A parent that may not be read cannot be synced; whoever made the
+/// directory there could read it, so that is no loss.
+pub(super) fn sync_parents(dir: &Path) -> Result<(), StoreError> {
+    let stat = |dir: &Path| fs::stat(dir).map_err(failed("..", "stat"));
+    let mut dir = dir.to_owned();
+    loop {
+        let above = dir.join("..");
+        let (own, next) = (stat(&dir)?, stat(&above)?);
+        if own.st_dev != next.st_dev || own.st_ino == next.st_ino {
+            return Ok(());
+        }
+        match Root::open(&above) {
+            Err(Errno::ACCESS) => {}
+            parent => sync_dir_of(&parent.map_err(failed("..", "open"))?, "")?,
+        }
+        dir = above;
     }
 }
 

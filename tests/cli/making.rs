@@ -48,6 +48,7 @@ fn add_volume_needs_a_catalog_and_a_directory() {
 fn a_volume_that_is_none_points_to_add_volume() {
     let bench = Bench::new();
     bench.on_catalog("init").with_code(0);
+    bench.on_catalog("add-volume disk0").with_code(0);
     for line in ["backup src --volume disk1", "--volume disk1 volumes"] {
         let said = bench.on_catalog(line).with_code(2);
         assert!(said.err.contains("disk1 holds no RaidTape volume") && said.err.contains("add-volume disk1"), "{line}");
@@ -67,6 +68,19 @@ fn a_first_backup_that_cannot_start_makes_nothing() {
     assert!(said.err.contains("is not empty") && said.err.contains("add-volume src --force"), "{}", said.err);
     assert!(said.out.is_empty());
     assert!(!bench.path("backup.cat").exists() && !bench.path("disk1").exists());
+}
+
+#[test]
+fn a_first_backup_goes_on_from_a_catalog_without_volumes_and_keeps_it() {
+    let bench = Bench::new();
+    bench.write("src/file", b"x");
+    bench.on_catalog("init --hash-algo sha256").with_code(0);
+    std::fs::create_dir(bench.path("empty")).expect("a directory");
+    let said = bench.on_catalog("backup src --volume empty").with_code(2);
+    assert!(said.err.contains("or use `raidtape add-volume empty --force`"), "{}", said.err);
+    let said = bench.on_catalog("backup src --volume made/for/disk1").with_code(0);
+    assert!(said.out.starts_with("Added volume disk1 at ") && said.out.contains("Run 1 of "), "{}", said.out);
+    bench.on_catalog("backup src --volume other").with_code(2);
 }
 
 #[test]

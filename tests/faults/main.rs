@@ -22,6 +22,7 @@ mod identity;
 mod no_fault;
 #[cfg(target_arch = "x86_64")]
 mod order;
+mod power_states;
 mod restore;
 #[cfg(target_arch = "x86_64")]
 mod signals;
