@@ -18,6 +18,7 @@ use crate::format::container::{ContainerKind, FormatError};
 use crate::format::layout::{self, ManifestCopy};
 use crate::format::manifest::ManifestMeta;
 use crate::model::ids::{BlockId, RepositoryUuid, RunSeq, RunUuid, VolumeId};
+use crate::model::limits::NUMBER_MAX;
 use crate::model::params::HashAlgo;
 use crate::volume::store::{Object, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -167,6 +168,9 @@ pub fn apply_one(
     let meta = read_meta(&mut reader)?;
     if meta.run != uuid || meta.run_seq() != seq {
         return Err(FormatError::Invalid("name").into());
+    }
+    if seq.0 > NUMBER_MAX {
+        return Err(FormatError::Invalid("number").into());
     }
     let tx = catalog.begin()?;
     if runs::get(&tx, seq)?.is_some_and(|run| run.uuid != uuid) {
