@@ -13,4 +13,6 @@
 #[allow(dead_code, reason = "each group of tests uses a part of it")]
 mod util;
 
+mod forge;
+mod hostile;
 mod no_fault;
