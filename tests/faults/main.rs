@@ -16,3 +16,4 @@ mod util;
 mod forge;
 mod hostile;
 mod no_fault;
+mod target;

@@ -220,6 +220,12 @@ impl<'a> Restorer<'a> {
         let existing = match self.dest.decide(&path, &entry) {
             Ok(Decision::Write(existing)) => existing,
             Ok(Decision::Keep) => {
+                // What stays may be anything: the group's other names must not become names of it.
+                if let Some(link) = link_key(&entry.version)
+                    && !self.dest.holds(&path, &entry)
+                {
+                    self.tally.counts().failed_links.insert(link, None);
+                }
                 self.tally.counts().skipped_existing += 1;
                 self.observer.advance(1, entry.version.size);
                 return Ok(());
