@@ -15,5 +15,6 @@ mod util;
 
 mod forge;
 mod hostile;
+mod media;
 mod no_fault;
 mod target;
