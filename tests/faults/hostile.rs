@@ -235,6 +235,25 @@ fn a_chain_that_goes_in_a_circle_or_says_a_run_twice_is_refused() {
 }
 
 #[test]
+fn a_record_that_passes_over_all_runs_before_it_and_leads_nowhere_costs_none_of_them() {
+    if !tools() {
+        return;
+    }
+    let empty = "00".repeat(32);
+    for base in ["11".repeat(32), empty] {
+        for prev in [Value::Null, json!(0), json!(i64::MIN)] {
+            let mut forge = Forge::new();
+            forge.put("x", good_again());
+            let mut head = forge.head();
+            (head["base"], head["prev"]) = (json!(base), prev);
+            head["result"] = json!("22".repeat(32));
+            forge.record(&head, &[forge.rows_section()]);
+            forge.assert_refused("a branch of its own");
+        }
+    }
+}
+
+#[test]
 fn a_symlink_with_a_child_below_it_stays_inside_the_target() {
     if !tools() {
         return;

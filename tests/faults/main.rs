@@ -15,6 +15,7 @@ mod util;
 
 mod forge;
 mod hostile;
+mod hostile_catalog;
 mod media;
 mod no_fault;
 mod target;
