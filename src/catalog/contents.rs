@@ -98,7 +98,7 @@ impl ExtentBuilder {
     }
 
     /// Bytes so far; at the highest number there is, it has stopped counting.
-    pub fn len(&self) -> u64 {
+    pub fn covered(&self) -> u64 {
         self.at
     }
 

@@ -300,7 +300,7 @@ impl<'c> ManifestApply<'c> {
         let mut count = 0;
         let mut check = |builder: &ExtentBuilder| {
             count += 1;
-            if builder.len() > size || count > PIECES_MAX { Err(FormatError::Invalid("file size")) } else { Ok(()) }
+            if builder.covered() > size || count > PIECES_MAX { Err(FormatError::Invalid("file size")) } else { Ok(()) }
         };
         let base = if ops.iter().any(|op| matches!(op, ContentOp::Copy { .. })) {
             self.base_pieces(dir, name)?

