@@ -155,7 +155,7 @@ pub fn numbers_for(conn: &Connection, table: &BlockTable) -> Result<Vec<ChunkNo>
             (None, Some(known)) => known.no,
             (None, None) => {
                 let no = next;
-                next = ChunkNo(next.0 + 1);
+                next = ChunkNo(next.0.saturating_add(1));
                 fresh.insert(*id, no);
                 no
             }

@@ -86,7 +86,7 @@ impl ExtentBuilder {
             }
             _ => self.extents.push(Extent { at: self.at, chunk: no, n: 1 }),
         }
-        self.at += u64::from(len);
+        self.at = self.at.saturating_add(u64::from(len));
     }
 
     /// Appends zeros.
@@ -94,7 +94,12 @@ impl ExtentBuilder {
         if len > 0 && self.extents.last().is_none_or(|last| last.chunk.0 != 0) {
             self.extents.push(Extent { at: self.at, chunk: ChunkNo(0), n: 1 });
         }
-        self.at += len;
+        self.at = self.at.saturating_add(len);
+    }
+
+    /// Bytes so far; at the highest number there is, it has stopped counting.
+    pub fn covered(&self) -> u64 {
+        self.at
     }
 
     /// The extents, and how many bytes they cover.

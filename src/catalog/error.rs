@@ -41,9 +41,21 @@ pub enum CatalogError {
     /// SQLite finds its file damaged, or a row holds what no writer puts there.
     #[error("the catalog is damaged ({0}); bring it back with `raidtape rebuild-catalog`")]
     Damaged(String),
+    /// A change that cannot follow the ones before it.
+    #[error("changes contradict each other ({0})")]
+    Contradiction(&'static str),
 }
 
 impl CatalogError {
+    /// Whether a change was refused because it contradicts rows that are there: the fault of who asked for it.
+    pub fn is_contradiction(&self) -> bool {
+        match self {
+            Self::Contradiction(_) => true,
+            Self::Sql(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation),
+            _ => false,
+        }
+    }
+
     /// A row that cannot be.
     pub fn damaged(what: impl Into<String>) -> Self {
         Self::Damaged(what.into())

@@ -98,7 +98,7 @@ pub fn chunks_from(conn: &Connection, first: ChunkNo, n: u32) -> Result<Vec<Chun
          WHERE c.no >= ?1 AND c.no < ?2 ORDER BY c.no"
     );
     let mut select = conn.prepare_cached(&sql)?;
-    let rows = select.query_map(params![first.0, first.0 + i64::from(n)], |row| {
+    let rows = select.query_map(params![first.0, first.0.saturating_add(i64::from(n))], |row| {
         let offset_in_segment: u32 = row.get(3)?;
         Ok(ChunkPlace {
             no: ChunkNo(row.get(0)?),
@@ -159,7 +159,7 @@ pub fn for_each_piece(conn: &Connection, id: ContentId, each: &mut dyn FnMut(Pla
         let mut at = extent.at;
         for chunk in chunks_from(conn, extent.chunk, extent.n)? {
             each(PlacedPiece::Chunk { at, chunk })?;
-            at += u64::from(chunk.len);
+            at = at.saturating_add(u64::from(chunk.len));
         }
     }
     Ok(())

@@ -174,7 +174,8 @@ pub fn next_seq(conn: &Connection) -> Result<RunSeq> {
         .optional()?
         .unwrap_or(0);
     let last: i64 = conn.query_row("SELECT coalesce(max(seq), 0) FROM runs", [], |row| row.get(0))?;
-    Ok(RunSeq(last.max(floor) + 1))
+    let next = last.max(floor).checked_add(1).filter(|next| *next < i64::MAX / 2);
+    next.map(RunSeq).ok_or_else(|| CatalogError::damaged("no run number is left"))
 }
 
 /// Makes numbers up to `floor` taken, so that a volume that returns cannot bring a second run of the same number.

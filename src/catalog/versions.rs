@@ -7,6 +7,7 @@ use super::row::{StoredVersion, VERSION_COLUMNS};
 use crate::format::manifest::RunCounts;
 use crate::model::entry::EntryKind;
 use crate::model::ids::{ContentId, DirId, RunSeq, SourceId, StateDigest};
+use crate::model::limits::NUMBER_MAX;
 use crate::model::path;
 use crate::model::version::{Detection, EndReason, Version};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -86,7 +87,9 @@ impl<'c> Applier<'c> {
     pub fn apply(&mut self, dir: &[u8], name: &[u8], change: &Change) -> Result<Applied> {
         match change {
             Change::Put { version, content, detection } => {
-                self.link_max = self.link_max.max(version.link);
+                if version.link <= NUMBER_MAX {
+                    self.link_max = self.link_max.max(version.link);
+                }
                 let dir_id = self.interner.dir(self.conn, self.run.source, dir)?;
                 let stored = StoredVersion::intern(self.conn, &mut self.interner, version, *content)?;
                 self.put(Place { dir, dir_id, name }, (version, &stored), detection)
@@ -175,8 +178,8 @@ impl<'c> Applier<'c> {
 
     /// Moves a version from `live` to `past`; its row in `live` is left to the caller.
     fn bury(&self, place: Place<'_>, (old, first_run): (&StoredVersion, i64), why: EndReason) -> Result<()> {
-        let last_run =
-            self.run.prev.ok_or_else(|| CatalogError::damaged("a version older than its source's first run"))?;
+        let last_run = self.run.prev.filter(|prev| prev.0 >= first_run);
+        let last_run = last_run.ok_or(CatalogError::Contradiction("one run changes a path twice"))?;
         let sql = "INSERT INTO past(dir, name, first_run, last_run, why, mode, owner, size, mtime_ns, btime_ns, obj,
                    link, attr, flags) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
         self.conn.prepare_cached(sql)?.execute(params![

@@ -81,12 +81,12 @@ fn row(run: &RunSummary, has_hosts: bool) -> Vec<String> {
     let mut cells = vec![run.run.to_string(), words::minute(run.started_ns)];
     if run.state == RunState::Complete {
         let counts = &run.counts;
-        let changed = counts.modified + counts.metadata;
+        let changed = counts.modified.saturating_add(counts.metadata);
         let numbers = [('+', counts.added), ('~', changed), ('-', counts.deleted), ('!', counts.problems)];
         let changes = numbers.into_iter().filter(|(_, number)| *number > 0);
         let changes: Vec<String> = changes.map(|(sign, number)| format!("{sign}{}", words::count(number))).collect();
         cells.extend([
-            words::count(counts.added + changed + counts.unchanged),
+            words::count(counts.added.saturating_add(changed).saturating_add(counts.unchanged)),
             if changes.is_empty() { "none".to_owned() } else { changes.join(" ") },
             words::size(counts.bytes_stored),
         ]);

@@ -19,6 +19,7 @@ use crate::format::manifest_rows::{ContentOp, PutRow, Row, RowDecoder};
 use crate::model::content::{Content, Extent};
 use crate::model::entry::EntryKind;
 use crate::model::ids::{ChunkId, ChunkNo, ContentId, FileHash, RunSeq, SourceId, StateDigest};
+use crate::model::limits::{NUMBER_MAX, PIECES_MAX};
 use crate::model::params::Reserve;
 use crate::model::path;
 use crate::model::version::Object;
@@ -29,7 +30,10 @@ use std::collections::{HashMap, HashSet};
 pub enum ApplyError {
     /// The catalog.
     #[error(transparent)]
-    Catalog(#[from] CatalogError),
+    Catalog(CatalogError),
+    /// What it says cannot all be so: a path twice, a run that another number has already.
+    #[error("it contradicts itself or the runs before it")]
+    Contradiction,
     /// Its bytes.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -45,6 +49,12 @@ pub enum ApplyError {
     /// It names a chunk that it does not define.
     #[error("it names chunk {0} and does not say which that is")]
     UnknownChunk(i64),
+}
+
+impl From<CatalogError> for ApplyError {
+    fn from(error: CatalogError) -> Self {
+        if error.is_contradiction() { Self::Contradiction } else { Self::Catalog(error) }
+    }
 }
 
 impl From<FormatError> for ApplyError {
@@ -200,7 +210,9 @@ impl<'c> ManifestApply<'c> {
         let local = match known {
             Some(known) => known,
             None => {
-                let is_free = no.0 > 0 && !given.used.contains(&no.0) && blocks::chunk(self.conn, no)?.is_none();
+                let is_free = (1..=NUMBER_MAX).contains(&no.0)
+                    && !given.used.contains(&no.0)
+                    && blocks::chunk(self.conn, no)?.is_none();
                 let fresh = if is_free { no } else { given.next(blocks::next_chunk_no(self.conn)?) };
                 given.put(*id, fresh);
                 fresh
@@ -261,7 +273,7 @@ impl<'c> ManifestApply<'c> {
         }
         let mut content = None;
         if let Object::Content(hash) = version.object {
-            let (extents, size, first) = self.extents(dir, &name, &ops)?;
+            let (extents, first) = self.extents((dir, &name), &ops, version.size)?;
             let hash = match first.filter(|_| hash_is_chunk_id) {
                 Some(first) => {
                     let (id, _) = blocks::chunk(self.conn, first)?.ok_or(ApplyError::UnknownChunk(first.0))?;
@@ -269,18 +281,27 @@ impl<'c> ManifestApply<'c> {
                 }
                 None => hash,
             };
-            if size != version.size {
-                return Err(FormatError::Invalid("file size").into());
-            }
             version.object = Object::Content(hash);
-            content = Some(contents::put(self.conn, &Content { size, hash, extents })?);
+            content = Some(contents::put(self.conn, &Content { size: version.size, hash, extents })?);
         }
         Ok((name, Change::Put { version, content, detection }))
     }
 
-    fn extents(&self, dir: &[u8], name: &[u8], ops: &[ContentOp]) -> Result<(Vec<Extent>, u64, Option<ChunkNo>)> {
+    /// The extents that `ops` make, which must cover exactly `size` bytes. A few bytes of a record may name any number of
+    /// pieces again and again: what passes the size or the bound ends it at once.
+    fn extents(
+        &self,
+        (dir, name): (&[u8], &[u8]),
+        ops: &[ContentOp],
+        size: u64,
+    ) -> Result<(Vec<Extent>, Option<ChunkNo>)> {
         let mut builder = ExtentBuilder::default();
         let mut first_chunk = None;
+        let mut count = 0;
+        let mut check = |builder: &ExtentBuilder| {
+            count += 1;
+            if builder.covered() > size || count > PIECES_MAX { Err(FormatError::Invalid("file size")) } else { Ok(()) }
+        };
         let base = if ops.iter().any(|op| matches!(op, ContentOp::Copy { .. })) {
             self.base_pieces(dir, name)?
         } else {
@@ -288,13 +309,17 @@ impl<'c> ManifestApply<'c> {
         };
         for op in ops {
             match op {
-                ContentOp::Zeros { len } => builder.push_zeros(*len),
+                ContentOp::Zeros { len } => {
+                    builder.push_zeros(*len);
+                    check(&builder)?;
+                }
                 ContentOp::Chunks { first, n } => {
                     for step in 0..i64::from(*n) {
                         let no = first.0.wrapping_add(step);
                         let local = ChunkNo(self.remap.get(&no).copied().unwrap_or(no));
                         first_chunk.get_or_insert(local);
                         self.push(&mut builder, local)?;
+                        check(&builder)?;
                     }
                 }
                 ContentOp::Copy { from, n } => {
@@ -305,12 +330,16 @@ impl<'c> ManifestApply<'c> {
                             BasePiece::Chunk(no) => self.push(&mut builder, *no)?,
                             BasePiece::Zeros(len) => builder.push_zeros(*len),
                         }
+                        check(&builder)?;
                     }
                 }
             }
         }
-        let (extents, size) = builder.finish();
-        Ok((extents, size, first_chunk))
+        let (extents, found) = builder.finish();
+        if found != size {
+            return Err(FormatError::Invalid("file size").into());
+        }
+        Ok((extents, first_chunk))
     }
 
     fn push(&self, builder: &mut ExtentBuilder, no: ChunkNo) -> Result<()> {

@@ -5,14 +5,14 @@
 
 pub mod add_volume;
 pub mod backup;
-mod block_file;
+pub mod block_file;
 pub mod error;
 pub mod genmeta;
 pub mod init;
 pub mod list_changes;
 pub mod ls;
 mod manifest_apply;
-mod manifest_file;
+pub mod manifest_file;
 mod manifest_write;
 pub mod observer;
 pub mod rebuild_catalog;

@@ -5,7 +5,7 @@ use super::block_file::{ReadError, read_header, read_table};
 use super::error::{EngineError, Result};
 use super::manifest_apply::ApplyError;
 use super::observer::{Expected, Observer, Phase};
-use super::recover::{Manifests, apply_one, put_manifest, take_out_passed_over};
+use super::recover::{Manifests, RunKey, apply_one, put_manifest, take_out_passed_over};
 use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::handle::make_folder;
 use crate::catalog::settings::Settings;
@@ -19,7 +19,7 @@ use crate::model::path::show;
 use crate::volume::handle::{Volume, VolumeError};
 use crate::volume::index::IndexDb;
 use crate::volume::store::Store;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -80,10 +80,20 @@ pub fn rebuild_catalog(path: &Path, options: &RebuildOptions, observer: &dyn Obs
     make_folder(path)?;
     let _lock = Catalog::lock(path)?;
     let found = find_volumes(path, options, &mut report)?;
-    let building = replace::building_place(path)?;
-    let mut catalog = Catalog::create(&building, &settings_of(&found[0]))?;
-    let known = put_volumes(&mut catalog, &found, &mut report)?;
-    apply_manifests(&mut catalog, (&found, &known), &mut report, observer)?;
+    let mut misleading = BTreeSet::new();
+    let (building, mut catalog, known) = loop {
+        let building = replace::building_place(path)?;
+        let mut catalog = Catalog::create(&building, &settings_of(&found[0]))?;
+        let known = put_volumes(&mut catalog, &found, &mut report)?;
+        let count = misleading.len();
+        apply_manifests(&mut catalog, (&found, &known), (&mut report, &mut misleading), observer)?;
+        if misleading.len() == count {
+            break (building, catalog, known);
+        }
+        // A record for which others were passed over leads nowhere: once more, without it.
+        report.unreachable_runs.clear();
+        report.warnings.clear();
+    };
     compare_blocks(&mut catalog, (&found, &known), &mut report, observer)?;
     name_missing(&mut catalog, &known, &mut report)?;
     count(&catalog, &mut report)?;
@@ -172,11 +182,12 @@ fn put_volumes(catalog: &mut Catalog, found: &[Volume], report: &mut RebuildRepo
     Ok(ids)
 }
 
-/// Applies every run's manifest by number, each from the first place where it is sound.
+/// Applies every run's manifest by number, each from the first place where it is sound. Runs for which others were
+/// passed over, and which then could not be applied, are added to `misleading`; those that are in it pass over nothing.
 fn apply_manifests(
     catalog: &mut Catalog,
     (found, ids): (&[Volume], &[VolumeId]),
-    report: &mut RebuildReport,
+    (report, misleading): (&mut RebuildReport, &mut BTreeSet<RunKey>),
     observer: &dyn Observer,
 ) -> Result<()> {
     let mut manifests = Manifests::new();
@@ -188,9 +199,13 @@ fn apply_manifests(
     }
     let store_of = |id| ids.iter().position(|known| *known == id).map(|at| Arc::clone(found[at].store()));
     let repository = catalog.settings().repository;
-    for (run, by) in take_out_passed_over(&mut manifests, repository, &store_of) {
-        report.unreachable_runs.push(format!("run {run}: run {by} goes on from the state before it"));
+    let mut apart: Manifests = manifests.extract_if(.., |key, _| misleading.contains(key)).collect();
+    let mut followed = BTreeSet::new();
+    for (run, by) in take_out_passed_over(&mut manifests, (repository, &BTreeSet::new()), &store_of) {
+        report.unreachable_runs.push(format!("run {run}: run {} goes on from the state before it", by.0));
+        followed.insert(by);
     }
+    manifests.append(&mut apart);
     observer.begin(Phase::Rebuild, Expected { items: Some(manifests.len() as u64), bytes: None });
     let mut newest: BTreeMap<VolumeId, RunSeq> = BTreeMap::new();
     for ((seq, uuid), places) in &manifests {
@@ -218,6 +233,7 @@ fn apply_manifests(
             report.warnings.append(&mut reasons);
         } else {
             report.unreachable_runs.push(format!("run {seq}: {}", reasons.join("; ")));
+            misleading.extend(followed.get(&(*seq, *uuid)));
         }
         observer.advance(1, 0);
     }

@@ -17,7 +17,8 @@ use crate::format::block::BlockTable;
 use crate::format::container::{ContainerKind, FormatError};
 use crate::format::layout::{self, ManifestCopy};
 use crate::format::manifest::ManifestMeta;
-use crate::model::ids::{BlockId, RepositoryUuid, RunSeq, RunUuid, VolumeId};
+use crate::model::ids::{BlockId, RepositoryUuid, RunSeq, RunUuid, StateDigest, VolumeId};
+use crate::model::limits::NUMBER_MAX;
 use crate::model::params::HashAlgo;
 use crate::volume::store::{Object, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,7 +55,10 @@ pub fn catch_up(repository: &mut Repository, observer: &dyn Observer) -> Result<
 }
 
 /// Manifests by run, each with the places where it lies.
-pub type Manifests = BTreeMap<(RunSeq, RunUuid), Vec<(VolumeId, String, ManifestCopy)>>;
+pub type Manifests = BTreeMap<RunKey, Vec<(VolumeId, String, ManifestCopy)>>;
+
+/// What names a run's record.
+pub type RunKey = (RunSeq, RunUuid);
 
 /// Adds a manifest's place. Deltas come before full ones: they know which versions a run really changed.
 pub fn put_manifest(found: &mut Manifests, volume: VolumeId, key: &str) {
@@ -66,7 +70,7 @@ pub fn put_manifest(found: &mut Manifests, volume: VolumeId, key: &str) {
 
 /// The head of a manifest, as far as the chain of states needs it.
 struct Link {
-    key: (RunSeq, RunUuid),
+    key: RunKey,
     meta: ManifestMeta,
     has_full: bool,
 }
@@ -74,12 +78,13 @@ struct Link {
 /// Takes out runs that the later runs of their source do not go on from: a catalog that could not see their manifest,
 /// because its volume was away, gave them up or never knew of them. One of the two branches can be brought in; it is
 /// the one that the newest run is on. Returns the runs that were taken out, each with the run that passed it over.
+/// A run that goes on from no state at all, neither of another manifest nor one of `known`, passes over nothing.
 /// `store` tells where a volume is.
 pub fn take_out_passed_over(
     manifests: &mut Manifests,
-    repository: RepositoryUuid,
+    (repository, known): (RepositoryUuid, &BTreeSet<StateDigest>),
     store: &dyn Fn(VolumeId) -> Option<Arc<dyn Store>>,
-) -> Vec<(RunSeq, RunSeq)> {
+) -> Vec<(RunSeq, RunKey)> {
     let mut by_source: BTreeMap<(String, String), Vec<Link>> = BTreeMap::new();
     for (key, places) in manifests.iter() {
         let mut metas =
@@ -92,6 +97,7 @@ pub fn take_out_passed_over(
     }
     let mut passed_over = Vec::new();
     for links in by_source.values() {
+        let reached = reached(links, known);
         let mut later: Option<&Link> = None;
         for link in links.iter().rev() {
             let by = later.filter(|later| {
@@ -100,13 +106,28 @@ pub fn take_out_passed_over(
             match by {
                 Some(by) => {
                     manifests.remove(&link.key);
-                    passed_over.push((link.key.0, by.key.0));
+                    passed_over.push((link.key.0, by.key));
                 }
-                None => later = Some(link),
+                None if reached.contains(&link.key) => later = Some(link),
+                None => {}
             }
         }
     }
     passed_over
+}
+
+/// The runs that a chain of records leads to, from the empty state, from `known` ones or from a full record.
+fn reached(links: &[Link], known: &BTreeSet<StateDigest>) -> BTreeSet<RunKey> {
+    let mut states = known.clone();
+    states.insert(StateDigest::EMPTY);
+    let mut reached = BTreeSet::new();
+    for link in links {
+        if link.has_full || states.contains(&link.meta.base) {
+            states.insert(link.meta.result);
+            reached.insert(link.key);
+        }
+    }
+    reached
 }
 
 fn head_of(store: &dyn Store, key: &str, repository: RepositoryUuid) -> Option<ManifestMeta> {
@@ -141,7 +162,8 @@ fn unknown_manifests(repository: &Repository) -> Result<Manifests> {
 fn roll_forward(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
     let mut unknown = unknown_manifests(repository)?;
     let store_of = |id| repository.volume(id).map(|mounted| Arc::clone(mounted.store()));
-    for (run, by) in take_out_passed_over(&mut unknown, repository.settings().repository, &store_of) {
+    let known = runs::all(repository.catalog.conn())?.into_iter().filter_map(|run| run.digest).collect();
+    for (run, (by, _)) in take_out_passed_over(&mut unknown, (repository.settings().repository, &known), &store_of) {
         observer.warn(&format!("run {run} on the volumes is passed over: run {by} goes on from the state before it"));
     }
     for ((seq, uuid), places) in unknown {
@@ -179,6 +201,9 @@ pub fn apply_one(
     let meta = read_meta(&mut reader)?;
     if meta.run != uuid || meta.run_seq() != seq {
         return Err(FormatError::Invalid("name").into());
+    }
+    if seq.0 > NUMBER_MAX {
+        return Err(FormatError::Invalid("number").into());
     }
     let tx = catalog.begin()?;
     if runs::get(&tx, seq)?.is_some_and(|run| run.uuid != uuid) {

@@ -100,24 +100,30 @@ fn decode_segment(entries: &mut Reader<'_>, chunk_fields: &mut Reader<'_>) -> Re
     let (stored_len, raw_len) = (entries.u32()?, entries.u32()?);
     let codec = entries.u32()?.to_le_bytes()[0];
     let count = entries.u32()? as usize;
-    if raw_len as usize > SEGMENT_RAW_MAX || stored_len as usize > SEGMENT_RAW_MAX + 1024 || count == 0 {
-        return Err(FormatError::Invalid("segment length"));
-    }
     let mut ids = Reader::new(chunk_fields.take(count.checked_mul(CHUNK_ENTRY_LEN).ok_or(FormatError::Short)?)?);
     let mut chunks = Vec::with_capacity(count);
-    let mut total = 0_u64;
     for _ in 0..count {
-        let (id, len) = (ChunkId(ids.array()?), ids.u32()?);
-        if len == 0 || len as usize > CHUNK_LEN_MAX {
-            return Err(FormatError::Invalid("chunk length"));
-        }
-        total += u64::from(len);
-        chunks.push((id, len));
+        chunks.push((ChunkId(ids.array()?), ids.u32()?));
     }
-    if total != u64::from(raw_len) {
+    let segment = SegmentEntry { offset, stored_len, raw_len, codec, chunks };
+    check_segment(&segment)?;
+    Ok(segment)
+}
+
+/// Whether lengths are such as a writer gives: a segment is not empty, and its chunks fill it exactly.
+pub(super) fn check_segment(segment: &SegmentEntry) -> Result<(), FormatError> {
+    let SegmentEntry { stored_len, raw_len, chunks, .. } = segment;
+    if *raw_len as usize > SEGMENT_RAW_MAX || *stored_len as usize > SEGMENT_RAW_MAX + 1024 || chunks.is_empty() {
         return Err(FormatError::Invalid("segment length"));
     }
-    Ok(SegmentEntry { offset, stored_len, raw_len, codec, chunks })
+    if chunks.iter().any(|(_, len)| *len == 0 || *len as usize > CHUNK_LEN_MAX) {
+        return Err(FormatError::Invalid("chunk length"));
+    }
+    let total: u64 = chunks.iter().map(|(_, len)| u64::from(*len)).sum();
+    if total != u64::from(*raw_len) {
+        return Err(FormatError::Invalid("segment length"));
+    }
+    Ok(())
 }
 
 fn count_u32(count: usize) -> u32 {

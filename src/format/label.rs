@@ -278,7 +278,8 @@ fn chunker_of(fields: &Map<String, Value>) -> Result<ChunkerParams, LabelError> 
     // As strict as the chunker is, so that no label can be read that no run could use.
     let ordered = 64 <= params.min && params.min < params.avg && params.avg < params.max;
     let fits = usize::try_from(params.max).is_ok_and(|max| max <= CHUNK_LEN_MAX);
-    let maskable = params.avg.is_power_of_two() && params.normalization + 4 <= params.avg.trailing_zeros();
+    let maskable =
+        params.avg.is_power_of_two() && params.normalization.saturating_add(4) <= params.avg.trailing_zeros();
     (ordered && fits && maskable).then_some(params).ok_or(bad)
 }
 
@@ -400,6 +401,7 @@ mod tests {
             ("chunker", chunker(256, 512, 8 << 20, 2)),
             ("chunker", chunker(1024, 512, 2048, 2)),
             ("chunker", chunker(256, 512, 1024, 9)),
+            ("chunker", chunker(256, 512, 1024, u32::MAX.into())),
         ] {
             let read = Label::decode(&with(field, value.clone()));
             assert_eq!(read, Err(LabelError::BadField { field }), "{value}");

@@ -3,11 +3,11 @@
 //! Chunks are named by their catalog numbers: the block section gives the numbers of new chunks, the dictionary
 //! section the identities of the older ones that rows mention. A section's raw bytes start with its tag and flags.
 
-use super::block::{BlockTable, SegmentEntry};
+use super::block::{BLOCK_CHUNKS_MAX, BlockTable, SegmentEntry, check_segment};
 use super::bytes::{Reader, put_signed, put_varint};
-use super::container::FormatError;
+use super::container::{FormatError, SEGMENT_HEADER_LEN};
 use crate::model::ids::{BlockId, ChunkId, ChunkNo, RunSeq, RunUuid, StateDigest, VolumeUuid};
-use crate::model::limits::{CHUNK_LEN_MAX, SEGMENT_RAW_MAX};
+use crate::model::limits::{BLOCK_FILE_LEN_MAX, CHUNK_LEN_MAX};
 use crate::model::params::Compression;
 use serde::{Deserialize, Serialize};
 
@@ -179,7 +179,7 @@ impl BlockRecord {
         let mut numbers = self.numbers.iter();
         for segment in &self.table.segments {
             put_varint(out, segment.offset.wrapping_sub(place));
-            place = segment.offset + u64::from(segment.stored_len);
+            place = segment.offset.wrapping_add(u64::from(segment.stored_len));
             put_varint(out, u64::from(segment.stored_len));
             put_varint(out, u64::from(segment.raw_len));
             out.push(segment.codec);
@@ -193,9 +193,12 @@ impl BlockRecord {
         }
     }
 
-    /// Reads one record.
+    /// Reads one record. Its table holds what [`BlockTable::decode`] demands of one.
     pub fn decode(fields: &mut Reader<'_>) -> Result<Self, FormatError> {
         let (id, size, kind) = (BlockId(fields.array()?), fields.varint()?, fields.u8()?);
+        if size > BLOCK_FILE_LEN_MAX {
+            return Err(FormatError::Invalid("block length"));
+        }
         let copies = fields.varint()?;
         if copies > COPIES_MAX {
             return Err(FormatError::Invalid("copy count"));
@@ -203,27 +206,28 @@ impl BlockRecord {
         let volumes = (0..copies).map(|_| fields.array().map(VolumeUuid)).collect::<Result<_, _>>()?;
         let segments = fields.varint()?;
         let mut record = Self { id, size, kind, volumes, table: BlockTable::default(), numbers: Vec::new() };
-        let (mut place, mut number) = (0_u64, 0_i64);
+        let (mut place, mut floor, mut number) = (0_u64, 0_u64, 0_i64);
         for _ in 0..segments {
             let offset = place.checked_add(fields.varint()?).ok_or(FormatError::Invalid("segment place"))?;
             let (stored_len, raw_len, codec) = (fields.varint_u32()?, fields.varint_u32()?, fields.u8()?);
-            if raw_len as usize > SEGMENT_RAW_MAX {
-                return Err(FormatError::Invalid("segment length"));
-            }
-            place = offset.checked_add(u64::from(stored_len)).ok_or(FormatError::Invalid("segment place"))?;
+            let end = offset.checked_add(SEGMENT_HEADER_LEN as u64 + u64::from(stored_len));
+            let end = end.filter(|end| offset >= floor && *end <= size).ok_or(FormatError::Invalid("segment place"))?;
+            (place, floor) = (end - SEGMENT_HEADER_LEN as u64, end);
             let chunk_count = fields.varint()?;
             let mut chunks = Vec::new();
             for _ in 0..chunk_count {
                 let (id, len) = (ChunkId(fields.array()?), fields.varint_u32()?);
-                if len as usize > CHUNK_LEN_MAX {
-                    return Err(FormatError::Invalid("chunk length"));
-                }
                 number = number.wrapping_add(fields.signed()?);
                 chunks.push((id, len));
                 record.numbers.push(ChunkNo(number));
                 number = number.wrapping_add(1);
             }
-            record.table.segments.push(SegmentEntry { offset, stored_len, raw_len, codec, chunks });
+            if record.numbers.len() > BLOCK_CHUNKS_MAX {
+                return Err(FormatError::Invalid("chunk count"));
+            }
+            let segment = SegmentEntry { offset, stored_len, raw_len, codec, chunks };
+            check_segment(&segment)?;
+            record.table.segments.push(segment);
         }
         Ok(record)
     }
@@ -261,7 +265,11 @@ impl DictionaryRun {
         }
         let mut chunks = Vec::new();
         for _ in 0..count {
-            chunks.push((ChunkId(fields.array()?), fields.varint_u32()?));
+            let (id, len) = (ChunkId(fields.array()?), fields.varint_u32()?);
+            if len == 0 || len as usize > CHUNK_LEN_MAX {
+                return Err(FormatError::Invalid("chunk length"));
+            }
+            chunks.push((id, len));
         }
         Ok(Self { first, chunks })
     }

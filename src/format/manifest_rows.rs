@@ -5,7 +5,7 @@ use super::bytes::{Reader, put_bytes, put_signed, put_varint};
 use super::container::FormatError;
 use crate::model::entry::EntryKind;
 use crate::model::ids::{ChunkNo, FileHash};
-use crate::model::limits::{LINK_TARGET_LEN_MAX, NAME_LEN_MAX, PATH_LEN_MAX, SECTION_RAW_MAX};
+use crate::model::limits::{FILE_LEN_MAX, LINK_TARGET_LEN_MAX, NAME_LEN_MAX, PATH_LEN_MAX, SECTION_RAW_MAX};
 use crate::model::path;
 use crate::model::version::{Detection, EndReason, Marks, Object, Owner, Version};
 
@@ -80,6 +80,9 @@ const TAG_DIR: u8 = 1;
 const TAG_PUT: u8 = 2;
 const TAG_TOUCH: u8 = 3;
 const TAG_END: u8 = 4;
+
+/// Permission bits with suid, sgid and sticky; what a file is, its kind says.
+const MODE_MAX: u32 = 0o7777;
 
 const HAS_BTIME: u8 = 1;
 const INCONSISTENT: u8 = 2;
@@ -212,12 +215,14 @@ impl RowEncoder {
 pub struct RowDecoder<'a> {
     fields: Reader<'a>,
     context: Context,
+    /// The directory is the root, which alone has a row of its own under no name.
+    is_in_root: bool,
 }
 
 impl<'a> RowDecoder<'a> {
     /// Reads the body of a row section.
     pub fn new(body: &'a [u8]) -> Self {
-        Self { fields: Reader::new(body), context: Context::default() }
+        Self { fields: Reader::new(body), context: Context::default(), is_in_root: true }
     }
 
     /// The next row; `None` at the end of the section. Names and paths are valid, kinds fit their objects.
@@ -231,6 +236,7 @@ impl<'a> RowDecoder<'a> {
                 if !path::is_valid(dir) {
                     return Err(FormatError::Invalid("path"));
                 }
+                self.is_in_root = dir.is_empty();
                 Row::Dir(dir.to_vec())
             }
             TAG_PUT => Row::Put(Box::new(self.version()?)),
@@ -252,7 +258,7 @@ impl<'a> RowDecoder<'a> {
 
     fn name(&mut self) -> Result<Vec<u8>, FormatError> {
         let name = self.fields.bytes(NAME_LEN_MAX)?;
-        if !name.is_empty() && !path::is_valid_name(name) {
+        if !(path::is_valid_name(name) || name.is_empty() && self.is_in_root) {
             return Err(FormatError::Invalid("name"));
         }
         Ok(name.to_vec())
@@ -264,6 +270,9 @@ impl<'a> RowDecoder<'a> {
         let has = |bit: u8| bits & bit != 0;
         let name = self.name()?;
         let mode = self.fields.varint_u32()?;
+        if mode > MODE_MAX {
+            return Err(FormatError::Invalid("mode"));
+        }
         if !has(SAME_OWNER) {
             self.context.owner = Owner {
                 uid: self.fields.varint_u32()?,
@@ -272,14 +281,18 @@ impl<'a> RowDecoder<'a> {
                 group: self.fields.bytes(NAME_LEN_MAX)?.to_vec(),
             };
         }
-        let size = self.fields.varint()?;
+        let same_content = kind == EntryKind::File && has(SAME_CONTENT);
+        let size = if same_content { self.fields.varint().map(|_| 0)? } else { self.fields.varint()? };
+        if size > FILE_LEN_MAX {
+            return Err(FormatError::Invalid("file size"));
+        }
         self.context.mtime_ns = self.context.mtime_ns.wrapping_add(self.fields.signed()?);
         let age_ns = if has(HAS_BTIME) { Some(self.fields.signed()?) } else { None };
         let link = if has(HAS_LINK) { self.fields.signed()? } else { 0 };
         let attrs = if has(HAS_ATTRS) { self.fields.bytes(SECTION_RAW_MAX)?.to_vec() } else { Vec::new() };
         let detection = self.detection(self.context.mtime_ns)?;
         let (object, ops) = match kind {
-            EntryKind::File if has(SAME_CONTENT) => (Object::Content(FileHash([0; 32])), Vec::new()),
+            _ if same_content => (Object::Content(FileHash([0; 32])), Vec::new()),
             _ => self.object(kind, has(HASH_IS_CHUNK_ID))?,
         };
         let version = Version {
@@ -294,7 +307,6 @@ impl<'a> RowDecoder<'a> {
             object,
             attrs,
         };
-        let same_content = kind == EntryKind::File && has(SAME_CONTENT);
         Ok(PutRow { name, version, hash_is_chunk_id: has(HASH_IS_CHUNK_ID), same_content, detection, ops })
     }
 

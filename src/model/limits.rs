@@ -9,6 +9,10 @@ pub const CHUNK_LEN_MAX: usize = SEGMENT_RAW_MAX;
 /// Size of a block file unless `--block-size` says otherwise, and the most that it may say.
 pub const BLOCK_SIZE_MAX: u64 = 128 << 20;
 
+/// Bytes of a block file that a reader believes at most, whatever limit wrote it; sums of so many blocks as there can be
+/// stay far below 2^63.
+pub const BLOCK_FILE_LEN_MAX: u64 = 1 << 40;
+
 /// A block must hold at least one segment that did not shrink, its table and its frame.
 pub const BLOCK_SIZE_MIN: u64 = 8 << 20;
 
@@ -26,6 +30,16 @@ pub const EXTENT_CHUNKS_MAX: u32 = 256;
 
 /// Bytes of one manifest section at most, raw; sections are cut well below it.
 pub const SECTION_RAW_MAX: usize = 16 << 20;
+
+/// Pieces of one file at most that a record may make of its few bytes: 32 TiB in chunks of the usual length.
+pub const PIECES_MAX: usize = 1 << 26;
+
+/// Bytes of one file at most: what a kernel can tell.
+pub const FILE_LEN_MAX: u64 = i64::MAX.cast_unsigned();
+
+/// The highest run number, chunk number and hard-link group that is taken over from a record: those that come after
+/// it still have room.
+pub const NUMBER_MAX: i64 = 1 << 53;
 
 /// Bytes of a label at most.
 pub const LABEL_LEN_MAX: usize = 64 << 10;

@@ -18,7 +18,11 @@ mod catalog;
 mod concurrency;
 #[cfg(target_arch = "x86_64")]
 mod enumerated;
+mod forge;
+mod hostile;
+mod hostile_catalog;
 mod identity;
+mod media;
 mod no_fault;
 #[cfg(target_arch = "x86_64")]
 mod order;
@@ -27,5 +31,6 @@ mod restore;
 #[cfg(target_arch = "x86_64")]
 mod signals;
 mod source;
+mod target;
 #[cfg(target_arch = "x86_64")]
 mod tracing;

@@ -49,7 +49,8 @@ pub fn write_if_due(
 ) -> Result<()> {
     let conn = repository.catalog.conn();
     let Some(run) = runs::get(conn, seq)? else { return Ok(()) };
-    let has_changes = run.counts.added + run.counts.modified + run.counts.metadata + run.counts.deleted > 0;
+    let counts = &run.counts;
+    let has_changes = [counts.added, counts.modified, counts.metadata, counts.deleted].iter().any(|count| *count > 0);
     if run.prev.is_none() || !has_changes || !runs::is_full_due(conn, source.id)? {
         return Ok(());
     }

@@ -116,7 +116,7 @@ impl Mapper {
         let (from, mut offset) = self.cursors.get(&key).copied().filter(|(at, _)| *at <= no).unwrap_or(start);
         let between = u32::try_from(no.0 - from.0).map_err(|_| CatalogError::damaged("an extent that is too long"))?;
         for chunk in places::chunks_from(catalog.conn(), from, between)? {
-            offset += u64::from(chunk.len);
+            offset = offset.saturating_add(u64::from(chunk.len));
         }
         self.cursors.insert(key, (no, offset));
         Ok(offset)
@@ -220,7 +220,7 @@ fn blank(segment: &SegmentEntry, (id, len): (ChunkId, u32), offset_in_segment: u
         source: String::new(),
         first_run: 0,
         last_run: None,
-        segment_offset: segment.offset + SEGMENT_HEADER_LEN as u64,
+        segment_offset: segment.offset.saturating_add(SEGMENT_HEADER_LEN as u64),
         segment_length: u64::from(segment.stored_len),
         codec: Codec::from_tag(segment.codec).map_or("unknown", Codec::word),
         offset_in_segment,

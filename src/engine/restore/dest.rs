@@ -127,6 +127,11 @@ impl Dest {
         Ok(if keeps { Decision::Keep } else { Decision::Write(Existing::Replace) })
     }
 
+    /// Whether what lies at a path looks like this file, as far as length and time tell.
+    pub fn holds(&self, path: &[u8], entry: &Entry) -> bool {
+        self.target.stat(path).is_ok_and(|there| there.is_some_and(|there| is_same(&there, entry)))
+    }
+
     /// Makes a directory, or makes one that was there writable for its owner.
     pub fn make_dir(&self, path: &[u8]) -> std::result::Result<(), TreeError> {
         let existing = match self.ground {

@@ -139,7 +139,7 @@ impl<'a> Planner<'a> {
                 continue;
             }
             for chunk in places::chunks_from(self.catalog.conn(), extent.chunk, extent.n)? {
-                if at + u64::from(chunk.len) > content.size || file.has_failed() {
+                if at.saturating_add(u64::from(chunk.len)) > content.size || file.has_failed() {
                     break;
                 }
                 self.chunk(file, at, chunk)?;

@@ -140,14 +140,14 @@ impl<'a> Restorer<'a> {
 
     /// Makes all directories, parents first, and finds out how much there is to do.
     fn directories(&mut self) -> Result<Vec<(Vec<u8>, TargetMeta)>> {
-        let (mut dirs, mut items, mut bytes) = (Vec::new(), 0, 0);
+        let (mut dirs, mut items, mut bytes) = (Vec::new(), 0, 0_u64);
         let mut walk = self.walk()?;
         while let Some(page) = self.next_page(&mut walk)? {
             for entry in page {
                 match entry.version.kind {
                     EntryKind::File => {
                         items += 1;
-                        bytes += entry.version.size;
+                        bytes = bytes.saturating_add(entry.version.size);
                     }
                     EntryKind::Dir => {
                         let path = self.target_path(&entry);
@@ -230,6 +230,12 @@ impl<'a> Restorer<'a> {
         let existing = match decision {
             Ok(Decision::Write(existing)) => existing,
             Ok(Decision::Keep) => {
+                // What stays may be anything: the group's other names must not become names of it.
+                if let Some(link) = link_key(&entry.version)
+                    && !self.dest.holds(&path, &entry)
+                {
+                    self.tally.counts().failed_links.insert(link, None);
+                }
                 self.tally.counts().skipped_existing += 1;
                 self.observer.advance(1, entry.version.size);
                 return Ok(());

@@ -44,7 +44,7 @@ impl Plan {
     /// Bytes that will be read.
     pub fn bytes(&self) -> u64 {
         let jobs = self.volumes.iter().flat_map(|volume| &volume.jobs);
-        jobs.filter(|job| job.level != Level::Quick).map(|job| job.size).sum()
+        jobs.filter(|job| job.level != Level::Quick).fold(0, |sum, job| sum.saturating_add(job.size))
     }
 }
 
