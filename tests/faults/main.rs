@@ -15,6 +15,8 @@ mod util;
 
 #[cfg(target_arch = "x86_64")]
 mod enumerated;
+#[cfg(target_arch = "x86_64")]
+mod media;
 mod no_fault;
 #[cfg(target_arch = "x86_64")]
 mod order;
