@@ -15,6 +15,7 @@ mod util;
 
 #[cfg(target_arch = "x86_64")]
 mod enumerated;
+mod kills;
 #[cfg(target_arch = "x86_64")]
 mod media;
 mod no_fault;
@@ -24,3 +25,9 @@ mod order;
 mod signals;
 #[cfg(target_arch = "x86_64")]
 mod tracing;
+
+#[cfg(not(target_arch = "x86_64"))]
+#[test]
+fn faults_at_chosen_system_calls() {
+    util::needs::has("a processor of the kind x86_64, whose registers the tracer knows", false);
+}
