@@ -3,8 +3,8 @@
 //! The order, for one object: its bytes ([`seal`]) → every new directory above it, from the root down, each by a sync
 //! of its parent → the rename → a sync of the object's directory ([`place`]). A crash before the rename leaves a file
 //! under `tmp/`; after it, at worst, an object that nothing refers to. Nothing durable ever hangs in a directory that
-//! is not. A sync that failed is never repeated on that file: the kernel may have dropped the pages and would then
-//! report success.
+//! is not. A sync that failed is never repeated on that file or directory: the kernel may have dropped the pages and
+//! would then report success.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -16,6 +16,9 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::root::{Root, split};
 use super::store::{Existing, StoreError};
+
+/// What failed, in an error's words.
+const SYNC_DIR: &str = "fsync directory of";
 
 /// Cuts the file to its real length, which gives back what its lease did not need, and makes its bytes durable.
 pub(super) fn seal(file: &File, key: &str, len: u64) -> Result<(), StoreError> {
@@ -34,6 +37,7 @@ pub(super) fn set_mode(file: &File, key: &str, mode: Mode) -> Result<(), StoreEr
 /// Renames the sealed file `from` to `key` and makes that durable.
 pub(super) fn place(root: &Root, from: &str, key: &str, existing: Existing) -> Result<(), StoreError> {
     let (to_dir, to_name) = split(key);
+    refuse_failed(root, to_dir, key)?;
     make_durable_dirs(root, to_dir)?;
     let (from_dir, from_name) = split(from);
     let from_fd = root.dir(from_dir).map_err(failed(from, "open"))?;
@@ -46,7 +50,7 @@ pub(super) fn place(root: &Root, from: &str, key: &str, existing: Existing) -> R
         }
     };
     renamed.map_err(failed(key, "rename"))?;
-    sync_dir(to_fd.as_fd(), key)
+    sync_dir(root, to_fd.as_fd(), (to_dir, key))
 }
 
 /// Makes every missing directory of `dir_key`, and the entry of each durable before anything is put below it.
@@ -75,7 +79,7 @@ pub(super) fn make_durable_dirs(root: &Root, dir_key: &str) -> Result<(), StoreE
 /// Makes the entries of a directory durable, by its key.
 pub(super) fn sync_dir_of(root: &Root, dir_key: &str) -> Result<(), StoreError> {
     let dir = root.dir(dir_key).map_err(failed(dir_key, "open"))?;
-    sync_dir(dir.as_fd(), dir_key)
+    sync_dir(root, dir.as_fd(), (dir_key, dir_key))
 }
 
 /// Makes the entry of a volume's own directory durable, and those of the directories above it, which may have been
@@ -98,12 +102,24 @@ pub(super) fn sync_parents(dir: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Some network and FUSE file systems cannot sync a directory and say so; that is not a failed sync.
-fn sync_dir(dir: BorrowedFd<'_>, key: &str) -> Result<(), StoreError> {
+/// Syncs the directory `dir_key` for `key` in it. Some network and FUSE file systems cannot sync a directory and say
+/// so; that is not a failed sync.
+fn sync_dir(root: &Root, dir: BorrowedFd<'_>, (dir_key, key): (&str, &str)) -> Result<(), StoreError> {
+    refuse_failed(root, dir_key, key)?;
     match fs::fsync(dir) {
         Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-        synced => synced.map_err(failed(key, "fsync directory of")),
+        Err(errno) => {
+            root.failed_dirs.lock().unwrap_or_else(PoisonError::into_inner).insert(dir_key.to_owned());
+            Err(failed(key, SYNC_DIR)(errno))
+        }
+        Ok(()) => Ok(()),
     }
+}
+
+/// What a directory whose sync failed got since may be lost, whatever a further sync says.
+fn refuse_failed(root: &Root, dir_key: &str, key: &str) -> Result<(), StoreError> {
+    let failed_dirs = root.failed_dirs.lock().unwrap_or_else(PoisonError::into_inner);
+    if failed_dirs.contains(dir_key) { Err(failed(key, SYNC_DIR)(Errno::IO)) } else { Ok(()) }
 }
 
 /// A directory and a name in it.
@@ -164,6 +180,16 @@ mod tests {
             assert_eq!(std::fs::read(dir.path().join("free")).unwrap(), b"from");
             assert!(!dir.path().join("from").exists());
         }
+    }
+
+    #[test]
+    fn nothing_is_put_into_a_directory_whose_sync_failed() {
+        let (dir, root) = both(["from", "other"]);
+        root.failed_dirs.lock().unwrap().insert("chunks/aa".to_owned());
+        assert!(place(&root, "from", "chunks/aa/x", Existing::Fail).is_err());
+        assert!(make_durable_dirs(&root, "chunks/aa/bb").is_err());
+        assert!(dir.path().join("from").exists() && !dir.path().join("chunks/aa/x").exists());
+        assert!(place(&root, "other", "chunks/bb/x", Existing::Fail).is_ok());
     }
 
     #[test]

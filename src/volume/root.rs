@@ -23,6 +23,8 @@ pub(super) struct Root {
     fd: OwnedFd,
     /// Directories whose own entry is known to be durable; at most 65,800 with the layout of blocks.
     pub(super) durable_dirs: Mutex<HashSet<String>>,
+    /// Directories whose sync failed once: nothing is put there by this process any more.
+    pub(super) failed_dirs: Mutex<HashSet<String>>,
 }
 
 impl Root {
@@ -30,7 +32,7 @@ impl Root {
     pub(super) fn open(dir: &Path) -> Result<Self, Errno> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = retry_on_intr(|| fs::open(dir, flags, Mode::empty()))?;
-        Ok(Self { fd, durable_dirs: Mutex::new(HashSet::new()) })
+        Ok(Self { fd, durable_dirs: Mutex::default(), failed_dirs: Mutex::default() })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {

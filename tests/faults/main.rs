@@ -7,7 +7,7 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::print_stdout,
-    reason = "numbers of a test's own making, and a test that panics says so; counts are printed"
+    reason = "numbers of a test's own making; a test that panics says so, and all say how much they tried"
 )]
 
 #[path = "../util/mod.rs"]
@@ -17,11 +17,14 @@ mod util;
 mod catalog;
 mod concurrency;
 #[cfg(target_arch = "x86_64")]
+mod disk_errors;
+#[cfg(target_arch = "x86_64")]
 mod enumerated;
 mod forge;
 mod hostile;
 mod hostile_catalog;
 mod identity;
+mod kills;
 mod media;
 mod no_fault;
 #[cfg(target_arch = "x86_64")]
@@ -34,3 +37,9 @@ mod source;
 mod target;
 #[cfg(target_arch = "x86_64")]
 mod tracing;
+
+#[cfg(not(target_arch = "x86_64"))]
+#[test]
+fn faults_at_chosen_system_calls() {
+    util::needs::has("a processor of the kind x86_64, whose registers the tracer knows", false);
+}

@@ -40,8 +40,6 @@ fn the_tracer_lists_calls_and_lets_them_fail_or_be_the_last() {
     let traced = trace(&backup, &bench.path(""), &mut |_| Fate::Passes);
     assert_eq!(traced.said.code, 0, "{:#?}", traced.said);
     assert!(traced.met.is_empty() && traced.calls.iter().all(|call| call.ended.is_some()));
-    for call in &traced.calls {
-        println!("{} {} = {}", call.number, call.told(), call.result);
-    }
+    println!("{} calls below the bench", traced.calls.len());
     bench.assert_all_good();
 }

@@ -156,7 +156,7 @@ impl Tracer<'_> {
                 Ok(WaitStatus::PtraceEvent(pid, ..)) => drop(ptrace::syscall(pid, None)),
                 Ok(WaitStatus::Stopped(pid, signal)) => drop(ptrace::syscall(pid, signal)),
                 Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => panic!("waiting for the traced process: {errno}"),
+                failed @ Err(_) => drop(failed.expect("the traced process can be waited for")),
             }
         }
     }
