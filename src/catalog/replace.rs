@@ -24,8 +24,7 @@ pub fn swap_in(path: &Path, building: &Path) -> Result<Option<PathBuf>> {
     };
     let mut kept = None;
     if path.symlink_metadata().is_ok() {
-        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        let aside = beside(path, &format!(".broken-{stamp}"));
+        let aside = free_place(path);
         for suffix in SUFFIXES.into_iter().chain([""]) {
             let from = beside(path, suffix);
             if from.symlink_metadata().is_ok() {
@@ -41,6 +40,18 @@ pub fn swap_in(path: &Path, building: &Path) -> Result<Option<PathBuf>> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io(folder))?;
     Ok(kept)
+}
+
+/// Where a catalog is kept that gives way: a name that nothing has, also when the last one was kept a moment ago.
+fn free_place(path: &Path) -> PathBuf {
+    let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let is_free = |place: &PathBuf| {
+        let mut all = SUFFIXES.into_iter().chain([""]);
+        all.all(|suffix| beside(place, suffix).symlink_metadata().is_err())
+    };
+    let first = beside(path, &format!(".broken-{stamp}"));
+    let further = (2_u64..).map(|number| beside(path, &format!(".broken-{stamp}-{number}")));
+    std::iter::once(first.clone()).chain(further).find(is_free).unwrap_or(first)
 }
 
 fn beside(path: &Path, suffix: &str) -> PathBuf {
