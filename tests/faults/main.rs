@@ -15,4 +15,5 @@
 mod util;
 
 mod catalog;
+mod machine;
 mod no_fault;
