@@ -185,6 +185,29 @@ fn roll_forward(repository: &mut Repository, observer: &dyn Observer) -> Result<
             observer.warn(&format!("{key} on volume {volume} cannot be used: {error}"));
         }
     }
+    note_records(repository)
+}
+
+/// Notes of volumes that the catalog does not know to hold all records up to which run they do: after a rebuild without
+/// them, or a roll-forward. What they lack they get from the next backup.
+fn note_records(repository: &mut Repository) -> Result<()> {
+    let mut complete = runs::all(repository.catalog.conn())?;
+    complete.retain(|run| run.state == RunState::Complete && run.manifest.is_some());
+    let Some(newest) = complete.last().map(|run| run.seq) else { return Ok(()) };
+    for mounted in repository.mounted.iter_mut().filter(|mounted| mounted.row.last_seq < Some(newest)) {
+        let mut held = BTreeSet::new();
+        let listed = mounted.store().list(layout::RUNS, &mut |key, _| {
+            held.insert(key.to_owned());
+        });
+        listed.map_err(EngineError::store(&mounted.row.name))?;
+        let first_key = |run: &Run| layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
+        let further = complete.iter().filter(|run| Some(run.seq) > mounted.row.last_seq);
+        let all_held = further.take_while(|run| held.contains(&first_key(run))).map(|run| run.seq);
+        if let Some(seq) = all_held.last() {
+            volumes::set_last_manifest(repository.catalog.conn(), mounted.row.id, seq)?;
+            mounted.row.last_seq = Some(seq);
+        }
+    }
     Ok(())
 }
 

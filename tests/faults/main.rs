@@ -25,6 +25,7 @@ mod hostile;
 mod hostile_catalog;
 mod identity;
 mod kills;
+mod machine;
 mod media;
 mod no_fault;
 #[cfg(target_arch = "x86_64")]

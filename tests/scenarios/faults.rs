@@ -66,7 +66,7 @@ fn whatever_call_fails_the_exit_code_tells_the_truth_and_no_run_is_harmed() {
             if said.code == 3 {
                 // What could not be read is not gone.
                 let run = said.summary()["run"].as_i64().unwrap();
-                let listed = crate::history::listed_changes(&bench, run);
+                let listed = crate::util::changes::listed_changes(&bench, run);
                 assert!(listed.deleted.is_empty(), "{what}: {listed:?}");
             }
             let said = bench.run(&["validate", "--quick"]);

@@ -17,7 +17,6 @@ mod faults;
 mod formats;
 mod history;
 mod interruption;
-mod long_life;
 mod rebuild;
 mod shapes;
 mod space;

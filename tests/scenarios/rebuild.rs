@@ -1,7 +1,7 @@
 //! The catalog is lost; the volumes alone bring everything back.
 
-use crate::history::{exact_path, listed_changes};
 use crate::util::bench::Bench;
+use crate::util::changes::{exact_path, listed_changes};
 use crate::util::oracle::{Snapshot, snapshot};
 use crate::util::tree::{Rng, change, grow, set_mtime, write};
 use serde_json::Value;

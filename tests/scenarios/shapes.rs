@@ -1,7 +1,7 @@
 //! What becomes of hard links, and of names that turn into something else.
 
-use crate::history::assert_changes;
 use crate::util::bench::Bench;
+use crate::util::changes::assert_changes;
 use crate::util::oracle::{assert_rsync_silent, snapshot};
 use crate::util::tree::{Rng, make_fifo, write};
 use std::fs;

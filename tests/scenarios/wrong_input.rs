@@ -114,7 +114,7 @@ fn a_source_that_is_not_there_is_an_error_and_no_deletion() {
     let said = bench.run(&["backup", "src"]).with_code(3);
     assert!(said.err.contains("mounted") && said.err.contains("--allow-empty"), "{said:#?}");
     bench.assert_reverts(1, &tree);
-    let listed = crate::history::listed_changes(&bench, 2);
+    let listed = crate::util::changes::listed_changes(&bench, 2);
     assert!(listed.deleted.is_empty(), "{listed:?}");
     fs::remove_dir(bench.src()).unwrap();
     write(&bench.path(""), "src", b"a file now");
@@ -122,7 +122,7 @@ fn a_source_that_is_not_there_is_an_error_and_no_deletion() {
     fs::remove_file(bench.src()).unwrap();
     fs::create_dir(bench.src()).unwrap();
     bench.run(&["backup", "src", "--allow-empty"]).with_code(0);
-    assert!(crate::history::listed_changes(&bench, 3).deleted.len() >= 3);
+    assert!(crate::util::changes::listed_changes(&bench, 3).deleted.len() >= 3);
     bench.assert_reverts(1, &tree);
 }
 
