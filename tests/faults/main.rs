@@ -15,3 +15,4 @@ mod util;
 
 mod catalog;
 mod no_fault;
+mod power;

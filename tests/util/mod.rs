@@ -2,6 +2,7 @@
 //! two trees are the same.
 
 pub mod bench;
+pub mod disk;
 pub mod five;
 pub mod needs;
 pub mod oracle;
