@@ -6,7 +6,8 @@
     clippy::cast_possible_wrap,
     clippy::unwrap_used,
     clippy::panic,
-    reason = "numbers of a test's own making, and a test that panics says so"
+    clippy::print_stdout,
+    reason = "numbers of a test's own making, a test that panics says so, and one that passes tells its counts"
 )]
 
 #[path = "../util/mod.rs"]

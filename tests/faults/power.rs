@@ -11,7 +11,7 @@ use crate::util::tree::{Rng, append, write};
 use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 const VOLUMES: [&str; 2] = ["mnt/disk1", "mnt/disk2"];
@@ -93,20 +93,7 @@ impl Site {
 
     /// The command under strace, which makes every step towards the disk take longer, so that instants fall between.
     fn slowed(&self, args: &[&str]) -> Command {
-        self.traced(args, "fsync,fdatasync,rename,renameat2:delay_enter=1500:delay_exit=1500")
-    }
-
-    fn traced(&self, args: &[&str], inject: &str) -> Command {
-        let plain = self.bench.command(args);
-        let mut slowed = Command::new("strace");
-        let calls = inject.split(':').next().unwrap_or_default();
-        slowed.args(["-f", "-qqq", "--seccomp-bpf", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
-        slowed.args(["-e", &format!("inject={inject}")]);
-        slowed.arg(plain.get_program()).args(plain.get_args()).current_dir(self.bench.path("")).env_clear();
-        slowed.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        slowed.env("PATH", std::env::var_os("PATH").unwrap_or_default());
-        slowed.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        slowed
+        self.bench.traced(args, "fsync,fdatasync,rename,renameat2:delay_enter=1500:delay_exit=1500")
     }
 }
 
@@ -197,7 +184,7 @@ fn a_run_is_on_the_disk_when_the_program_says_so_and_only_because_it_syncs() {
     for (inject, is_kept) in [("fsync:delay_exit=1", true), ("fsync,fdatasync:retval=0", false)] {
         site.begin();
         let args = ["--json", "--no-progress", "backup", "src"];
-        let said = Said::from(site.traced(&args, inject).output().unwrap()).with_code(0);
+        let said = Said::from(site.bench.traced(&args, inject).output().unwrap()).with_code(0);
         site.disk().cut_power();
         site.disk().replug();
         let run = said.summary()["run"].as_i64().unwrap();

@@ -122,6 +122,20 @@ impl Bench {
         command
     }
 
+    /// The program under strace, which does something else with some of its calls: `fsync,write:delay_exit=1000`.
+    pub fn traced(&self, args: &[&str], inject: &str) -> Command {
+        let plain = self.command(args);
+        let mut traced = Command::new("strace");
+        let calls = inject.split(':').next().unwrap_or_default();
+        traced.args(["-f", "-qqq", "--seccomp-bpf", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+        traced.args(["-e", &format!("inject={inject}")]).arg(plain.get_program()).args(plain.get_args());
+        traced.current_dir(self.dir.path()).env_clear();
+        traced.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        traced.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        traced.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        traced
+    }
+
     /// Runs it.
     pub fn run<A: AsRef<OsStr>>(&self, args: &[A]) -> Said {
         self.command(args).stdin(Stdio::null()).output().expect("the program runs").into()

@@ -16,7 +16,8 @@ pub struct Disk {
 
 /// Runs a tool; its output when all went well.
 fn tool<A: AsRef<OsStr>>(name: &str, args: &[A]) -> Result<String, String> {
-    let done = Command::new(name).args(args).stdin(Stdio::null()).output().map_err(|error| format!("{name}: {error}"))?;
+    let done =
+        Command::new(name).args(args).stdin(Stdio::null()).output().map_err(|error| format!("{name}: {error}"))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if done.status.success() { Ok(text(&done.stdout)) } else { Err(format!("{name}: {}", text(&done.stderr))) }
 }
