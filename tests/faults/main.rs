@@ -17,3 +17,4 @@ mod util;
 mod catalog;
 mod no_fault;
 mod power;
+mod verify;
