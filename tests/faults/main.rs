@@ -17,4 +17,5 @@ mod util;
 mod catalog;
 mod no_fault;
 mod power;
+mod space;
 mod verify;
