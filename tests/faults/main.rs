@@ -15,6 +15,7 @@
 mod util;
 
 mod catalog;
+mod limits;
 mod no_fault;
 mod power;
 mod space;
