@@ -53,6 +53,10 @@ pub struct BackupArgs {
     /// Believe that an empty root or mount point is meant to be empty
     #[arg(long)]
     allow_empty: bool,
+    /// Read every block back from the disk and compare it before it counts: notices a disk, cable or memory that
+    /// changes bytes, while the source still has them; each byte stored is read once more
+    #[arg(long)]
+    verify_after_write: bool,
 }
 
 /// Backs up, and tells what was done.
@@ -69,6 +73,7 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
         ignore_ctime: args.ignore_ctime,
         strict_ctime: args.strict_ctime,
         allow_empty: args.allow_empty,
+        verify_after_write: args.verify_after_write,
     };
     let progress = session.progress();
     let report = backup(&mut repository, &options, &progress);

@@ -289,7 +289,8 @@ fn adopt_blocks(repository: &mut Repository, observer: &dyn Observer) -> Result<
 }
 
 fn read_orphan(store: &dyn Store, id: BlockId, algo: HashAlgo) -> std::result::Result<BlockTable, ReadError> {
-    let object = store.open(&layout::block_key(&id))?;
+    // A block that failed to be read back must not be adopted because memory still has it as it was meant.
+    let object = store.open_uncached(&layout::block_key(&id))?;
     let header = read_header(object.as_ref())?;
     if header.kind != ContainerKind::Block || hash_object(object.as_ref(), algo)? != id.0 {
         return Err(FormatError::Checksum("file").into());

@@ -15,6 +15,7 @@ use super::index::IndexProblem;
 use super::local::LocalStore;
 use super::root::Root;
 use super::store::{Store, StoreError};
+use super::verified::VerifiedStore;
 use crate::format::label::{Label, LabelError};
 use crate::format::layout;
 use crate::model::ids::{RepositoryUuid, VolumeUuid};
@@ -153,6 +154,11 @@ impl Volume {
     /// Where its objects are.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// From now on every block and manifest is read back from the disk before its commit counts.
+    pub fn verify_writes(&mut self) {
+        self.store = Arc::new(VerifiedStore::new(Arc::clone(&self.store)));
     }
 
     /// Takes the lock that every writer of the volume must hold; `Locked` at once when somebody has it.

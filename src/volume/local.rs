@@ -14,6 +14,7 @@ use walkdir::WalkDir;
 use super::local_object::{LocalObject, LocalSink, free_reserve};
 use super::root::Root;
 use super::store::{Existing, Object, Sink, Space, Store, StoreError, check_key};
+use super::uncached::UncachedObject;
 use crate::format::layout;
 
 /// Space that is kept for finishing a block, its directories and the index on a full disk.
@@ -64,6 +65,10 @@ impl Store for LocalStore {
 
     fn open(&self, key: &str) -> Result<Box<dyn Object>, StoreError> {
         Ok(Box::new(LocalObject::open(&self.root, key)?))
+    }
+
+    fn open_uncached(&self, key: &str) -> Result<Box<dyn Object>, StoreError> {
+        Ok(Box::new(UncachedObject::open(&self.root, key)?))
     }
 
     fn head(&self, key: &str) -> Result<Option<u64>, StoreError> {

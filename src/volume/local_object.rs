@@ -171,7 +171,7 @@ impl Object for LocalObject {
 }
 
 /// Advice may be ignored by the kernel, so its failure is too.
-fn advise(file: &File, from: u64, to: u64, advice: Advice) {
+pub(super) fn advise(file: &File, from: u64, to: u64, advice: Advice) {
     if let Some(len) = NonZeroU64::new(to.saturating_sub(from)) {
         let _ = fs::fadvise(file, from, Some(len), advice);
     }

@@ -50,7 +50,12 @@ impl Root {
 
     /// Opens a regular file for reading, without ever blocking on a fifo.
     pub(super) fn open_file(&self, key: &str) -> Result<File, StoreError> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        self.open_file_with(key, OFlags::empty())
+    }
+
+    /// The same with further flags.
+    pub(super) fn open_file_with(&self, key: &str, more: OFlags) -> Result<File, StoreError> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC | more;
         let opened = self.at(key, "open", |dir, name| fs::openat(dir, name, flags, Mode::empty()));
         let file = match opened {
             // What `O_NOFOLLOW` says of a link, and `O_RDONLY` of a socket.

@@ -19,6 +19,12 @@ pub trait Store: Send + Sync {
     /// Opens an object for reading. `NotFound` when there is none, `NotAnObject` when something else has its name.
     fn open(&self, key: &str) -> Result<Box<dyn Object>, StoreError>;
 
+    /// The same for an object that is durable, past any cache of this machine where that can be done: what is read is
+    /// what the place itself holds.
+    fn open_uncached(&self, key: &str) -> Result<Box<dyn Object>, StoreError> {
+        self.open(key)
+    }
+
     /// A whole object of at most `len_max` bytes; `TooLong` when there are more.
     fn read_all(&self, key: &str, len_max: usize) -> Result<Vec<u8>, StoreError> {
         let object = self.open(key)?;
@@ -160,6 +166,12 @@ pub enum StoreError {
         len_bytes: u64,
         /// What it may have.
         len_max: usize,
+    },
+    /// The bytes on the disk are not those that were written a moment ago.
+    #[error("{key} reads back otherwise than it was written")]
+    Altered {
+        /// The key.
+        key: String,
     },
     /// The name belongs to a directory, a link or a device.
     #[error("{key} is not a regular file")]

@@ -25,19 +25,23 @@ mod hostile;
 mod hostile_catalog;
 mod identity;
 mod kills;
+mod limits;
 mod machine;
 mod media;
 mod no_fault;
 #[cfg(target_arch = "x86_64")]
 mod order;
+mod power;
 mod power_states;
 mod restore;
 #[cfg(target_arch = "x86_64")]
 mod signals;
 mod source;
+mod space;
 mod target;
 #[cfg(target_arch = "x86_64")]
 mod tracing;
+mod verify;
 
 #[cfg(not(target_arch = "x86_64"))]
 #[test]

@@ -203,7 +203,7 @@ fn a_power_cut_during_the_very_first_backup_leaves_all_or_what_the_same_command_
         return;
     }
     // Folders that are not there yet, as in a new home, and below a mount point.
-    let bench = Bench::in_memory().with_catalog_at("state/raidtape/backup.cat");
+    let bench = Bench::in_memory().with_catalog("state/raidtape/backup.cat");
     grow(&bench);
     let tree = snapshot(&bench.src());
     // Folders that are not there yet, as in a new home, and below a mount point.

@@ -8,11 +8,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-/// A directory of one test's own, with the catalog at `backup.cat` unless said otherwise, and the source at `src`.
+/// A directory of one test's own, with the catalog at `backup.cat` unless it is told otherwise, and the source at `src`.
 pub struct Bench {
     dir: tempfile::TempDir,
-    /// Where the catalog is, relative to it.
-    pub catalog: &'static str,
+    catalog: String,
 }
 
 /// What a command said and returned.
@@ -65,19 +64,28 @@ impl Said {
 impl Bench {
     /// Empty.
     pub fn new() -> Self {
-        Self { dir: tempfile::tempdir().expect("a directory for the test"), catalog: "backup.cat" }
+        Self::at(tempfile::tempdir())
     }
 
     /// Empty, in memory where that can be: for what is done hundreds of times and where no disk is in question.
     pub fn in_memory() -> Self {
         let shared = Path::new("/dev/shm");
         let dir = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
-        Self { dir: dir.expect("a directory for the test"), catalog: "backup.cat" }
+        Self::at(dir)
     }
 
-    /// The same with another place for the catalog.
-    pub fn with_catalog_at(self, catalog: &'static str) -> Self {
-        Self { catalog, ..self }
+    fn at(dir: std::io::Result<tempfile::TempDir>) -> Self {
+        Self { dir: dir.expect("a directory for the test"), catalog: "backup.cat".to_owned() }
+    }
+
+    /// The same with its catalog at another place below.
+    pub fn with_catalog(self, catalog: &str) -> Self {
+        Self { catalog: catalog.to_owned(), ..self }
+    }
+
+    /// The catalog's place below the bench's directory.
+    pub fn catalog(&self) -> &str {
+        &self.catalog
     }
 
     /// With a catalog and these volumes, which keep nothing in reserve.
@@ -110,8 +118,22 @@ impl Bench {
     pub fn command<A: AsRef<OsStr>>(&self, args: &[A]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_raidtape"));
         command.current_dir(self.dir.path()).env_clear().env("HOME", self.dir.path()).env("TZ", "UTC");
-        command.env("RAIDTAPE_CATALOG", self.path(self.catalog)).args(args);
+        command.env("RAIDTAPE_CATALOG", self.path(&self.catalog)).args(args);
         command
+    }
+
+    /// The program under strace, which does something else with some of its calls: `fsync,write:delay_exit=1000`.
+    pub fn traced(&self, args: &[&str], inject: &str) -> Command {
+        let plain = self.command(args);
+        let mut traced = Command::new("strace");
+        let calls = inject.split(':').next().unwrap_or_default();
+        traced.args(["-f", "-qqq", "--seccomp-bpf", "-o", "/dev/null", "-e", &format!("trace={calls}")]);
+        traced.args(["-e", &format!("inject={inject}")]).arg(plain.get_program()).args(plain.get_args());
+        traced.current_dir(self.dir.path()).env_clear();
+        traced.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        traced.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        traced.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        traced
     }
 
     /// Runs it.
@@ -182,7 +204,7 @@ impl Bench {
 
     /// The rows of a query on the catalog, as text.
     pub fn query(&self, sql: &str) -> Vec<String> {
-        self.query_in(self.catalog, sql)
+        self.query_in(&self.catalog, sql)
     }
 
     /// The same on another catalog.

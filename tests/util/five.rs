@@ -95,7 +95,7 @@ pub fn assert_rebuilds(bench: &Bench, volumes: &[&str], what: &str) {
     args.extend(volumes.iter().flat_map(|volume| ["--volume".into(), OsString::from(volume)]));
     let said = bench.run(&args);
     assert!(said.code == 0, "{what}: rebuild: {said:#?}");
-    assert_eq!(story(bench.catalog), story("rebuilt.cat"), "{what}: the rebuilt catalog tells another story");
+    assert_eq!(story(bench.catalog()), story("rebuilt.cat"), "{what}: the rebuilt catalog tells another story");
     for end in ["", "-wal", "-shm", ".lock"] {
         let _ = std::fs::remove_file(bench.path(format!("rebuilt.cat{end}")));
     }

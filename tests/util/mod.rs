@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod changes;
+pub mod disk;
 pub mod five;
 pub mod needs;
 pub mod oracle;

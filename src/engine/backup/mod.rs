@@ -80,6 +80,8 @@ pub struct BackupOptions {
     pub strict_ctime: bool,
     /// An empty root or mount point is meant to be empty.
     pub allow_empty: bool,
+    /// What was written is read back from the disk before it counts.
+    pub verify_after_write: bool,
 }
 
 /// What a backup did.
@@ -113,6 +115,9 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
     // A root that is not there is an error before anything is written.
     drop(open_walk(repository, &root, 0)?);
     repository.lock_volumes(observer)?;
+    if options.verify_after_write {
+        repository.mounted.iter_mut().for_each(|mounted| mounted.volume.verify_writes());
+    }
     if repository.writable().next().is_none() {
         return Err(EngineError::NoVolume(no_volume_words(repository)));
     }
