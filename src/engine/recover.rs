@@ -5,7 +5,7 @@
 use super::block_file::{ReadError, read_header, read_table};
 use super::error::{EngineError, Result};
 use super::manifest_apply::{ApplyError, ManifestApply, read_meta};
-use super::manifest_file::{ManifestReader, copy_manifest_file};
+use super::manifest_file::{CopyError, ManifestReader, copy_manifest_file};
 use super::observer::Observer;
 use super::repository::Repository;
 use crate::catalog::blocks::{self, NewBlock};
@@ -133,22 +133,19 @@ fn roll_forward(repository: &mut Repository, observer: &dyn Observer) -> Result<
         observer.warn(&format!("run {run} on the volumes is passed over: run {by} goes on from the state before it"));
     }
     for ((seq, uuid), places) in unknown {
-        let mut last = None;
         for (volume, key, _) in places {
             let Some(store) = repository.volume(volume).map(|mounted| Arc::clone(mounted.store())) else { continue };
             match apply_one(&mut repository.catalog, store.as_ref(), &key, (seq, uuid)) {
                 Ok(_) => {
                     observer.warn(&format!("run {seq} was found on the volumes and is in the catalog again"));
-                    last = None;
                     break;
                 }
                 Err(ApplyError::Catalog(error)) => return Err(error.into()),
-                Err(error) => last = Some((volume, key, error)),
+                Err(error) => {
+                    let volume = repository.volume_words(volume);
+                    observer.warn(&format!("{key} on volume {volume} cannot be used: {error}"));
+                }
             }
-        }
-        if let Some((volume, key, error)) = last {
-            let volume = repository.volume_words(volume);
-            observer.warn(&format!("{key} on volume {volume} cannot be used: {error}"));
         }
     }
     Ok(())
@@ -237,7 +234,8 @@ fn read_orphan(store: &dyn Store, id: BlockId, algo: HashAlgo) -> std::result::R
     read_table(object.as_ref())
 }
 
-/// Copies to every writable volume the manifests of complete runs that it lacks, from any volume that has them.
+/// Copies to every writable volume the manifests of complete runs that it lacks, from any volume that has them. A
+/// volume that fails at that is left out of what follows: others can take the run, and it catches up another time.
 fn replicate_manifests(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
     let complete: Vec<Run> = runs::all(repository.catalog.conn())?
         .into_iter()
@@ -250,57 +248,97 @@ fn replicate_manifests(repository: &mut Repository, observer: &dyn Observer) -> 
         .map(|mounted| mounted.row.id)
         .collect();
     for id in behind {
-        let Some(mounted) = repository.volume(id) else { continue };
-        let name = mounted.row.name.clone();
-        let mut missing = 0;
-        for run in &complete {
-            let key = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
-            if mounted.store().head(&key).map_err(EngineError::store(&name))?.is_none() {
-                missing += u64::from(!copy_manifest(repository, id, (&key, run.manifest))?);
-                let full = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::Full);
-                if mounted.store().head(&full).map_err(EngineError::store(&name))?.is_none() {
-                    copy_manifest(repository, id, (&full, None))?;
-                }
+        let name = repository.volume(id).map_or_else(String::new, |mounted| mounted.row.name.clone());
+        let missing = match catch_up(repository, id, &complete, observer) {
+            Err(EngineError::Store { source, .. }) => {
+                observer.warn(&format!(
+                    "volume {name} cannot be given the records that it lacks and is not written this time: {source}"
+                ));
+                repository.leave_out(id);
+                continue;
             }
-        }
+            caught_up => caught_up?,
+        };
         if missing > 0 {
             observer.warn(&format!(
                 "volume {name} lacks the records of {missing} runs, and no volume that is here has them; mount the \
                  others once to bring it up to date"
             ));
-            continue;
+        } else {
+            volumes::set_last_manifest(repository.catalog.conn(), id, newest)?;
         }
-        volumes::set_last_manifest(repository.catalog.conn(), id, newest)?;
         if let Some(mounted) = repository.mounted.iter_mut().find(|mounted| mounted.row.id == id) {
-            mounted.row.last_seq = Some(newest);
+            mounted.lacks_records = missing > 0;
+            mounted.row.last_seq = if missing > 0 { mounted.row.last_seq } else { Some(newest) };
         }
     }
     Ok(())
 }
 
-/// Copies a manifest from the first volume where it is sound, and where `digest` is given has that.
-fn copy_manifest(repository: &Repository, to: VolumeId, (key, digest): (&str, Option<[u8; 32]>)) -> Result<bool> {
-    let Some(target) = repository.volume(to) else { return Ok(false) };
-    for from in repository.mounted.iter().filter(|mounted| mounted.row.id != to) {
-        let store = from.store().as_ref();
-        let Ok(object) = store.open(key) else { continue };
-        if !is_sound_manifest(store, key, (repository.settings().repository, digest)) {
+/// Copies to one volume what it lacks; returns of how many runs no volume could give the manifest.
+fn catch_up(repository: &Repository, id: VolumeId, complete: &[Run], observer: &dyn Observer) -> Result<u64> {
+    let Some(mounted) = repository.volume(id) else { return Ok(0) };
+    let holds = |key: &str| {
+        let held = mounted.store().head(key).map_err(EngineError::store(&mounted.row.name))?;
+        Ok::<_, EngineError>(held.is_some())
+    };
+    let mut missing = 0;
+    for run in complete {
+        let key = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
+        if holds(&key)? {
             continue;
         }
-        copy_manifest_file(object.as_ref(), target.store().as_ref(), key)
-            .map_err(EngineError::store(&target.row.name))?;
-        return Ok(true);
+        missing += u64::from(!copy_manifest(repository, id, (&key, run.manifest), observer)?);
+        let full = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::Full);
+        if !holds(&full)? {
+            copy_manifest(repository, id, (&full, None), observer)?;
+        }
+    }
+    Ok(missing)
+}
+
+/// Copies a manifest from the first volume where it is sound, and where `digest` is given has that. A place that
+/// cannot be read is said and passed over.
+fn copy_manifest(
+    repository: &Repository,
+    to: VolumeId,
+    (key, digest): (&str, Option<[u8; 32]>),
+    observer: &dyn Observer,
+) -> Result<bool> {
+    let Some(target) = repository.volume(to) else { return Ok(false) };
+    for from in repository.mounted.iter().filter(|mounted| mounted.row.id != to) {
+        let unusable = |error: &dyn std::fmt::Display| {
+            observer.warn(&format!("{key} on volume {} cannot be copied: {error}", from.row.name));
+        };
+        let found = sound_manifest(from.store().as_ref(), key, (repository.settings().repository, digest));
+        let object = match found {
+            Ok(object) => object,
+            Err(ReadError::Store(StoreError::NotFound { .. })) => continue,
+            Err(error) => {
+                unusable(&error);
+                continue;
+            }
+        };
+        match copy_manifest_file(object.as_ref(), target.store().as_ref(), key) {
+            Ok(()) => return Ok(true),
+            Err(CopyError::From(error)) => unusable(&error),
+            Err(CopyError::To(error)) => return Err(EngineError::store(&target.row.name)(error)),
+        }
     }
     Ok(false)
 }
 
-/// Whether a manifest can be read to its end and is the one that is meant: a damaged one must not be spread.
-fn is_sound_manifest(store: &dyn Store, key: &str, (ours, digest): (RepositoryUuid, Option<[u8; 32]>)) -> bool {
-    let read = || -> std::result::Result<[u8; 32], ReadError> {
-        let object = store.open(key)?;
-        let (mut reader, _) = ManifestReader::open(object.as_ref(), Some(ours))?;
-        while reader.next_section()?.is_some() {}
-        reader.digest()
-    };
-    read().is_ok_and(|found| digest.is_none_or(|digest| digest == found))
+/// Opens a manifest that can be read to its end and is the one that is meant: a damaged one must not be spread.
+fn sound_manifest(
+    store: &dyn Store,
+    key: &str,
+    (ours, digest): (RepositoryUuid, Option<[u8; 32]>),
+) -> std::result::Result<Box<dyn Object>, ReadError> {
+    let object = store.open(key)?;
+    let (mut reader, _) = ManifestReader::open(object.as_ref(), Some(ours))?;
+    while reader.next_section()?.is_some() {}
+    if digest.is_some_and(|digest| reader.digest().ok() != Some(digest)) {
+        return Err(FormatError::Checksum("file").into());
+    }
+    Ok(object)
 }

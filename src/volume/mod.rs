@@ -20,4 +20,6 @@ mod root;
 pub mod store;
 
 #[cfg(test)]
+pub(crate) mod test_double;
+#[cfg(test)]
 mod test_mount;
