@@ -84,17 +84,28 @@ impl ManifestSink {
 /// Bytes that are copied at once.
 const COPY_LEN: usize = 1 << 20;
 
+/// A copy that failed, on one side or the other.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// Where it comes from.
+    #[error(transparent)]
+    From(StoreError),
+    /// Where it goes to.
+    #[error(transparent)]
+    To(StoreError),
+}
+
 /// Copies a whole manifest to `key` of a store, where it is durable on return; `Exists` when the key is taken.
-pub fn copy_manifest_file(from: &dyn Object, to: &dyn Store, key: &str) -> Result<(), StoreError> {
-    let mut sink = to.begin(0)?;
+pub fn copy_manifest_file(from: &dyn Object, to: &dyn Store, key: &str) -> Result<(), CopyError> {
+    let mut sink = to.begin(0).map_err(CopyError::To)?;
     let mut buffer = vec![0; COPY_LEN];
     while sink.len() < from.len() {
         let at = sink.len();
         let len = usize::try_from(from.len() - at).unwrap_or(COPY_LEN).min(COPY_LEN);
-        from.read_exact_at(at, &mut buffer[..len])?;
-        sink.write(&buffer[..len])?;
+        from.read_exact_at(at, &mut buffer[..len]).map_err(CopyError::From)?;
+        sink.write(&buffer[..len]).map_err(CopyError::To)?;
     }
-    sink.commit(key, Existing::Fail)
+    sink.commit(key, Existing::Fail).map_err(CopyError::To)
 }
 
 /// Reads a manifest's sections in order.

@@ -7,6 +7,10 @@ pub mod add_volume;
 pub mod backup;
 pub mod block_file;
 pub mod error;
+#[cfg(test)]
+mod every_crash_tests;
+#[cfg(test)]
+mod every_fault_tests;
 pub mod genmeta;
 pub mod init;
 pub mod list_changes;
@@ -21,6 +25,8 @@ pub mod repository;
 pub mod restore;
 pub mod runs;
 pub mod select;
+#[cfg(test)]
+mod test_bench;
 #[cfg(test)]
 mod test_repo;
 #[cfg(test)]

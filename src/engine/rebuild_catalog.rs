@@ -76,17 +76,24 @@ pub struct RebuildReport {
 /// Builds a new catalog beside the old one and swaps it in when it is complete.
 pub fn rebuild_catalog(path: &Path, options: &RebuildOptions, observer: &dyn Observer) -> Result<RebuildReport> {
     let began = Instant::now();
-    let mut report = RebuildReport { catalog: path.display().to_string(), ..RebuildReport::default() };
     make_folder(path)?;
     let _lock = Catalog::lock(path)?;
-    let found = find_volumes(path, options, &mut report)?;
+    let found = find_volumes(path, options)?;
+    let report = rebuild_from(path, &found, observer)?;
+    Ok(RebuildReport { duration_s: began.elapsed().as_secs_f64(), ..report })
+}
+
+/// The same from volumes that are open; the catalog's lock is held.
+pub(super) fn rebuild_from(path: &Path, found: &[Volume], observer: &dyn Observer) -> Result<RebuildReport> {
+    let mut report = RebuildReport { catalog: path.display().to_string(), ..RebuildReport::default() };
+    report.volumes_found = found.iter().map(|volume| volume.label.name.clone()).collect();
     let mut misleading = BTreeSet::new();
     let (building, mut catalog, known) = loop {
         let building = replace::building_place(path)?;
         let mut catalog = Catalog::create(&building, &settings_of(&found[0]))?;
-        let known = put_volumes(&mut catalog, &found, &mut report)?;
+        let known = put_volumes(&mut catalog, found, &mut report)?;
         let count = misleading.len();
-        apply_manifests(&mut catalog, (&found, &known), (&mut report, &mut misleading), observer)?;
+        apply_manifests(&mut catalog, (found, &known), (&mut report, &mut misleading), observer)?;
         if misleading.len() == count {
             break (building, catalog, known);
         }
@@ -94,18 +101,17 @@ pub fn rebuild_catalog(path: &Path, options: &RebuildOptions, observer: &dyn Obs
         report.unreachable_runs.clear();
         report.warnings.clear();
     };
-    compare_blocks(&mut catalog, (&found, &known), &mut report, observer)?;
+    compare_blocks(&mut catalog, (found, &known), &mut report, observer)?;
     name_missing(&mut catalog, &known, &mut report)?;
     count(&catalog, &mut report)?;
     catalog.checkpoint()?;
     drop(catalog);
     report.kept_as = replace::swap_in(path, &building)?.map(|kept| kept.display().to_string());
-    report.duration_s = began.elapsed().as_secs_f64();
     Ok(report)
 }
 
 /// The volumes that were given, and those that a catalog in place remembers; all of one repository.
-fn find_volumes(path: &Path, options: &RebuildOptions, report: &mut RebuildReport) -> Result<Vec<Volume>> {
+fn find_volumes(path: &Path, options: &RebuildOptions) -> Result<Vec<Volume>> {
     let mut found: Vec<Volume> = Vec::new();
     for dir in &options.volumes {
         put_volume(&mut found, Volume::open(dir)?)?;
@@ -127,7 +133,6 @@ fn find_volumes(path: &Path, options: &RebuildOptions, report: &mut RebuildRepor
                 .to_owned(),
         ));
     }
-    report.volumes_found = found.iter().map(|volume| volume.label.name.clone()).collect();
     Ok(found)
 }
 
@@ -207,7 +212,7 @@ fn apply_manifests(
     }
     manifests.append(&mut apart);
     observer.begin(Phase::Rebuild, Expected { items: Some(manifests.len() as u64), bytes: None });
-    let mut newest: BTreeMap<VolumeId, RunSeq> = BTreeMap::new();
+    let mut up_to_date: Vec<VolumeId> = ids.to_vec();
     for ((seq, uuid), places) in &manifests {
         if observer.is_cancelled() {
             return Err(EngineError::Interrupted);
@@ -227,18 +232,17 @@ fn apply_manifests(
             }
         }
         if is_applied {
-            places.iter().for_each(|(volume, _, _)| {
-                newest.insert(*volume, *seq);
-            });
+            // A volume that lacks a record is given it, and all later ones, by the next backup.
+            up_to_date.retain(|id| places.iter().any(|(volume, _, _)| volume == id));
+            for volume in &up_to_date {
+                volumes::set_last_manifest(catalog.conn(), *volume, *seq)?;
+            }
             report.warnings.append(&mut reasons);
         } else {
             report.unreachable_runs.push(format!("run {seq}: {}", reasons.join("; ")));
             misleading.extend(followed.get(&(*seq, *uuid)));
         }
         observer.advance(1, 0);
-    }
-    for (volume, seq) in newest {
-        volumes::set_last_manifest(catalog.conn(), volume, seq)?;
     }
     Ok(())
 }

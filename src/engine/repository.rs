@@ -30,6 +30,8 @@ pub struct Mounted {
     pub row: VolumeRow,
     /// Its objects.
     pub volume: Volume,
+    /// Whether it lacks the record of an earlier run, and no volume that is here could give it.
+    pub lacks_records: bool,
     /// Held while this process writes it.
     lock: Option<VolumeLock>,
 }
@@ -131,7 +133,7 @@ impl Repository {
         for row in rows {
             match found.remove(&row.uuid) {
                 Some(volume) if row.state != VolumeState::Lost => {
-                    self.mounted.push(Mounted { row, volume, lock: None });
+                    self.mounted.push(Mounted { row, volume, lacks_records: false, lock: None });
                 }
                 _ => self.away.push(row),
             }
@@ -152,7 +154,7 @@ impl Repository {
 
     /// Adds a volume that was just made to those that are here.
     pub fn adopt_volume(&mut self, row: VolumeRow, volume: Volume) {
-        self.mounted.push(Mounted { row, volume, lock: None });
+        self.mounted.push(Mounted { row, volume, lacks_records: false, lock: None });
     }
 
     /// Takes the locks of all volumes that can be written; `Locked` when another process has one. A volume that is
@@ -197,6 +199,13 @@ impl Repository {
             mounted.lock = Some(lock);
         }
         Ok(())
+    }
+
+    /// Gives up writing a volume that failed; the others are written on.
+    pub fn leave_out(&mut self, id: VolumeId) {
+        if let Some(mounted) = self.mounted.iter_mut().find(|mounted| mounted.row.id == id) {
+            mounted.lock = None;
+        }
     }
 
     /// The volumes that this process may write.

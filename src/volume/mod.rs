@@ -23,4 +23,6 @@ mod uncached;
 mod verified;
 
 #[cfg(test)]
+pub(crate) mod test_double;
+#[cfg(test)]
 mod test_mount;

@@ -10,7 +10,7 @@ use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::versions::{Applied, Applier, ApplyRun, Change};
 use crate::catalog::{Catalog, CatalogError, Connection, blocks, contents, digests, pending, volumes};
 use crate::engine::error::{EngineError, Result};
-use crate::engine::manifest_file::{ManifestOutcome, ManifestSink, copy_manifest_file};
+use crate::engine::manifest_file::{CopyError, ManifestOutcome, ManifestSink, copy_manifest_file};
 use crate::engine::manifest_write::{ManifestEncoder, RowSource, RowVisitor};
 use crate::engine::observer::Observer;
 use crate::engine::repository::Repository;
@@ -147,7 +147,8 @@ pub fn finish(
     blocks::condemn_superseded(&tx)?;
     pending::clear(&tx, source.id, run.seq)?;
     put_mounts(&tx, source, done, observer)?;
-    for index in &outcome.durable {
+    // A volume that lacks an earlier record is still to be given it.
+    for index in outcome.durable.iter().filter(|index| !mounted[**index].lacks_records) {
         volumes::set_last_manifest(&tx, mounted[*index].row.id, run.seq)?;
     }
     tx.commit().map_err(CatalogError::from)?;
@@ -260,7 +261,8 @@ fn second_copy(mounted: &[crate::engine::repository::Mounted], durable: &[usize]
     let first = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
     let second = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::Second);
     let store = volume.store().as_ref();
-    let copied = store.open(&first).and_then(|object| copy_manifest_file(object.as_ref(), store, &second));
+    let opened = store.open(&first).map_err(CopyError::From);
+    let copied = opened.and_then(|object| copy_manifest_file(object.as_ref(), store, &second));
     if let Err(error) = copied {
         observer.warn(&format!("volume {}: the second record of run {} is missing: {error}", volume.row.name, run.seq));
     }

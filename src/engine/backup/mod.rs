@@ -122,6 +122,9 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
         return Err(EngineError::NoVolume(no_volume_words(repository)));
     }
     recover(repository, observer)?;
+    if repository.writable().next().is_none() {
+        return Err(EngineError::NoVolume(no_volume_words(repository)));
+    }
     for row in &repository.away {
         observer
             .warn(&format!("volume {} ({}) is not here; it will be brought up to date when it is", row.name, row.uuid));

@@ -1,11 +1,17 @@
 //! What every writing command does first: brings in what a crash, an older catalog or an absent volume left behind.
 //! Runs whose manifest is durable are completed; before a backup also others given up, whole blocks that no row names
-//! adopted, and manifests brought to the volumes that lack them.
+//! adopted, and manifests brought to the volumes that lack them (`replicate`). Which records belong to the history,
+//! `chain` knows.
+
+mod chain;
+mod replicate;
+
+pub use chain::{Manifests, RunKey, put_manifest, take_out_passed_over};
 
 use super::block_file::{ReadError, read_header, read_table};
 use super::error::{EngineError, Result};
 use super::manifest_apply::{ApplyError, ManifestApply, read_meta};
-use super::manifest_file::{ManifestReader, copy_manifest_file};
+use super::manifest_file::ManifestReader;
 use super::observer::Observer;
 use super::repository::Repository;
 use crate::catalog::blocks::{self, NewBlock};
@@ -16,12 +22,12 @@ use crate::codec::hash::Hasher;
 use crate::format::block::BlockTable;
 use crate::format::container::{ContainerKind, FormatError};
 use crate::format::layout::{self, ManifestCopy};
-use crate::format::manifest::ManifestMeta;
-use crate::model::ids::{BlockId, RepositoryUuid, RunSeq, RunUuid, StateDigest, VolumeId};
+use crate::model::ids::{BlockId, RunSeq, RunUuid, VolumeId};
 use crate::model::limits::NUMBER_MAX;
 use crate::model::params::HashAlgo;
 use crate::volume::store::{Object, Store, StoreError};
-use std::collections::{BTreeMap, BTreeSet};
+use replicate::replicate_manifests;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Bytes read at once when a whole block is hashed.
@@ -52,88 +58,6 @@ pub fn catch_up(repository: &mut Repository, observer: &dyn Observer) -> Result<
         }
         done => done,
     }
-}
-
-/// Manifests by run, each with the places where it lies.
-pub type Manifests = BTreeMap<RunKey, Vec<(VolumeId, String, ManifestCopy)>>;
-
-/// What names a run's record.
-pub type RunKey = (RunSeq, RunUuid);
-
-/// Adds a manifest's place. Deltas come before full ones: they know which versions a run really changed.
-pub fn put_manifest(found: &mut Manifests, volume: VolumeId, key: &str) {
-    let Some((seq, uuid, copy)) = layout::parse_manifest_key(key) else { return };
-    let places = found.entry((seq, uuid)).or_default();
-    places.push((volume, key.to_owned(), copy));
-    places.sort_by_key(|(_, _, copy)| *copy);
-}
-
-/// The head of a manifest, as far as the chain of states needs it.
-struct Link {
-    key: RunKey,
-    meta: ManifestMeta,
-    has_full: bool,
-}
-
-/// Takes out runs that the later runs of their source do not go on from: a catalog that could not see their manifest,
-/// because its volume was away, gave them up or never knew of them. One of the two branches can be brought in; it is
-/// the one that the newest run is on. Returns the runs that were taken out, each with the run that passed it over.
-/// A run that goes on from no state at all, neither of another manifest nor one of `known`, passes over nothing.
-/// `store` tells where a volume is.
-pub fn take_out_passed_over(
-    manifests: &mut Manifests,
-    (repository, known): (RepositoryUuid, &BTreeSet<StateDigest>),
-    store: &dyn Fn(VolumeId) -> Option<Arc<dyn Store>>,
-) -> Vec<(RunSeq, RunKey)> {
-    let mut by_source: BTreeMap<(String, String), Vec<Link>> = BTreeMap::new();
-    for (key, places) in manifests.iter() {
-        let mut metas =
-            places.iter().filter_map(|(volume, name, _)| head_of(store(*volume)?.as_ref(), name, repository));
-        // What cannot be read in any place says nothing of other runs.
-        let Some(meta) = metas.next() else { continue };
-        let has_full = places.iter().any(|(_, _, copy)| *copy == ManifestCopy::Full);
-        let source = (meta.source.host.clone(), meta.source.name.clone());
-        by_source.entry(source).or_default().push(Link { key: *key, meta, has_full });
-    }
-    let mut passed_over = Vec::new();
-    for links in by_source.values() {
-        let reached = reached(links, known);
-        let mut later: Option<&Link> = None;
-        for link in links.iter().rev() {
-            let by = later.filter(|later| {
-                !later.has_full && later.meta.prev < Some(link.key.0.0) && later.meta.base != link.meta.result
-            });
-            match by {
-                Some(by) => {
-                    manifests.remove(&link.key);
-                    passed_over.push((link.key.0, by.key));
-                }
-                None if reached.contains(&link.key) => later = Some(link),
-                None => {}
-            }
-        }
-    }
-    passed_over
-}
-
-/// The runs that a chain of records leads to, from the empty state, from `known` ones or from a full record.
-fn reached(links: &[Link], known: &BTreeSet<StateDigest>) -> BTreeSet<RunKey> {
-    let mut states = known.clone();
-    states.insert(StateDigest::EMPTY);
-    let mut reached = BTreeSet::new();
-    for link in links {
-        if link.has_full || states.contains(&link.meta.base) {
-            states.insert(link.meta.result);
-            reached.insert(link.key);
-        }
-    }
-    reached
-}
-
-fn head_of(store: &dyn Store, key: &str, repository: RepositoryUuid) -> Option<ManifestMeta> {
-    let object = store.open(key).ok()?;
-    let (mut reader, _) = ManifestReader::open(object.as_ref(), Some(repository)).ok()?;
-    read_meta(&mut reader).ok()
 }
 
 /// Manifests on the volumes of runs that the catalog does not have as complete, oldest first.
@@ -167,22 +91,19 @@ fn roll_forward(repository: &mut Repository, observer: &dyn Observer) -> Result<
         observer.warn(&format!("run {run} on the volumes is passed over: run {by} goes on from the state before it"));
     }
     for ((seq, uuid), places) in unknown {
-        let mut last = None;
         for (volume, key, _) in places {
             let Some(store) = repository.volume(volume).map(|mounted| Arc::clone(mounted.store())) else { continue };
             match apply_one(&mut repository.catalog, store.as_ref(), &key, (seq, uuid)) {
                 Ok(_) => {
                     observer.warn(&format!("run {seq} was found on the volumes and is in the catalog again"));
-                    last = None;
                     break;
                 }
                 Err(ApplyError::Catalog(error)) => return Err(error.into()),
-                Err(error) => last = Some((volume, key, error)),
+                Err(error) => {
+                    let volume = repository.volume_words(volume);
+                    observer.warn(&format!("{key} on volume {volume} cannot be used: {error}"));
+                }
             }
-        }
-        if let Some((volume, key, error)) = last {
-            let volume = repository.volume_words(volume);
-            observer.warn(&format!("{key} on volume {volume} cannot be used: {error}"));
         }
     }
     note_records(repository)
@@ -296,72 +217,4 @@ fn read_orphan(store: &dyn Store, id: BlockId, algo: HashAlgo) -> std::result::R
         return Err(FormatError::Checksum("file").into());
     }
     read_table(object.as_ref())
-}
-
-/// Copies to every writable volume the manifests of complete runs that it lacks, from any volume that has them.
-fn replicate_manifests(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
-    let complete: Vec<Run> = runs::all(repository.catalog.conn())?
-        .into_iter()
-        .filter(|run| run.state == RunState::Complete && run.manifest.is_some())
-        .collect();
-    let Some(newest) = complete.last().map(|run| run.seq) else { return Ok(()) };
-    let behind: Vec<VolumeId> = repository
-        .writable()
-        .filter(|mounted| mounted.row.last_seq.is_none_or(|seq| seq < newest))
-        .map(|mounted| mounted.row.id)
-        .collect();
-    for id in behind {
-        let Some(mounted) = repository.volume(id) else { continue };
-        let name = mounted.row.name.clone();
-        let mut missing = 0;
-        for run in &complete {
-            let key = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
-            if mounted.store().head(&key).map_err(EngineError::store(&name))?.is_none() {
-                missing += u64::from(!copy_manifest(repository, id, (&key, run.manifest))?);
-                let full = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::Full);
-                if mounted.store().head(&full).map_err(EngineError::store(&name))?.is_none() {
-                    copy_manifest(repository, id, (&full, None))?;
-                }
-            }
-        }
-        if missing > 0 {
-            observer.warn(&format!(
-                "volume {name} lacks the records of {missing} runs, and no volume that is here has them; mount the \
-                 others once to bring it up to date"
-            ));
-            continue;
-        }
-        volumes::set_last_manifest(repository.catalog.conn(), id, newest)?;
-        if let Some(mounted) = repository.mounted.iter_mut().find(|mounted| mounted.row.id == id) {
-            mounted.row.last_seq = Some(newest);
-        }
-    }
-    Ok(())
-}
-
-/// Copies a manifest from the first volume where it is sound, and where `digest` is given has that.
-fn copy_manifest(repository: &Repository, to: VolumeId, (key, digest): (&str, Option<[u8; 32]>)) -> Result<bool> {
-    let Some(target) = repository.volume(to) else { return Ok(false) };
-    for from in repository.mounted.iter().filter(|mounted| mounted.row.id != to) {
-        let store = from.store().as_ref();
-        let Ok(object) = store.open(key) else { continue };
-        if !is_sound_manifest(store, key, (repository.settings().repository, digest)) {
-            continue;
-        }
-        copy_manifest_file(object.as_ref(), target.store().as_ref(), key)
-            .map_err(EngineError::store(&target.row.name))?;
-        return Ok(true);
-    }
-    Ok(false)
-}
-
-/// Whether a manifest can be read to its end and is the one that is meant: a damaged one must not be spread.
-fn is_sound_manifest(store: &dyn Store, key: &str, (ours, digest): (RepositoryUuid, Option<[u8; 32]>)) -> bool {
-    let read = || -> std::result::Result<[u8; 32], ReadError> {
-        let object = store.open(key)?;
-        let (mut reader, _) = ManifestReader::open(object.as_ref(), Some(ours))?;
-        while reader.next_section()?.is_some() {}
-        reader.digest()
-    };
-    read().is_ok_and(|found| digest.is_none_or(|digest| digest == found))
 }

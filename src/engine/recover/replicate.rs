@@ -1,0 +1,122 @@
+//! Records on every volume: a writable one that lacks some is given them from another.
+
+use crate::catalog::runs::{self, Run, RunState};
+use crate::catalog::volumes;
+use crate::engine::block_file::ReadError;
+use crate::engine::error::{EngineError, Result};
+use crate::engine::manifest_file::{CopyError, ManifestReader, copy_manifest_file};
+use crate::engine::observer::Observer;
+use crate::engine::repository::Repository;
+use crate::format::container::FormatError;
+use crate::format::layout::{self, ManifestCopy};
+use crate::model::ids::{RepositoryUuid, VolumeId};
+use crate::volume::store::{Object, Store, StoreError};
+
+/// Copies to every writable volume the manifests of complete runs that it lacks, from any volume that has them. A
+/// volume that fails at that is left out of what follows: others can take the run, and it catches up another time.
+pub(super) fn replicate_manifests(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
+    let complete: Vec<Run> = runs::all(repository.catalog.conn())?
+        .into_iter()
+        .filter(|run| run.state == RunState::Complete && run.manifest.is_some())
+        .collect();
+    let Some(newest) = complete.last().map(|run| run.seq) else { return Ok(()) };
+    let behind: Vec<VolumeId> = repository
+        .writable()
+        .filter(|mounted| mounted.row.last_seq.is_none_or(|seq| seq < newest))
+        .map(|mounted| mounted.row.id)
+        .collect();
+    for id in behind {
+        let name = repository.volume(id).map_or_else(String::new, |mounted| mounted.row.name.clone());
+        let missing = match give_records(repository, id, &complete, observer) {
+            Err(EngineError::Store { source, .. }) => {
+                observer.warn(&format!(
+                    "volume {name} cannot be given the records that it lacks and is not written this time: {source}"
+                ));
+                repository.leave_out(id);
+                continue;
+            }
+            caught_up => caught_up?,
+        };
+        if missing > 0 {
+            observer.warn(&format!(
+                "volume {name} lacks the records of {missing} runs, and no volume that is here has them; mount the \
+                 others once to bring it up to date"
+            ));
+        } else {
+            volumes::set_last_manifest(repository.catalog.conn(), id, newest)?;
+        }
+        if let Some(mounted) = repository.mounted.iter_mut().find(|mounted| mounted.row.id == id) {
+            mounted.lacks_records = missing > 0;
+            mounted.row.last_seq = if missing > 0 { mounted.row.last_seq } else { Some(newest) };
+        }
+    }
+    Ok(())
+}
+
+/// Copies to one volume what it lacks; returns of how many runs no volume could give the manifest.
+fn give_records(repository: &Repository, id: VolumeId, complete: &[Run], observer: &dyn Observer) -> Result<u64> {
+    let Some(mounted) = repository.volume(id) else { return Ok(0) };
+    let holds = |key: &str| {
+        let held = mounted.store().head(key).map_err(EngineError::store(&mounted.row.name))?;
+        Ok::<_, EngineError>(held.is_some())
+    };
+    let mut missing = 0;
+    for run in complete {
+        let key = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
+        if holds(&key)? {
+            continue;
+        }
+        missing += u64::from(!copy_manifest(repository, id, (&key, run.manifest), observer)?);
+        let full = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::Full);
+        if !holds(&full)? {
+            copy_manifest(repository, id, (&full, None), observer)?;
+        }
+    }
+    Ok(missing)
+}
+
+/// Copies a manifest from the first volume where it is sound, and where `digest` is given has that. A place that
+/// cannot be read is said and passed over.
+fn copy_manifest(
+    repository: &Repository,
+    to: VolumeId,
+    (key, digest): (&str, Option<[u8; 32]>),
+    observer: &dyn Observer,
+) -> Result<bool> {
+    let Some(target) = repository.volume(to) else { return Ok(false) };
+    for from in repository.mounted.iter().filter(|mounted| mounted.row.id != to) {
+        let unusable = |error: &dyn std::fmt::Display| {
+            observer.warn(&format!("{key} on volume {} cannot be copied: {error}", from.row.name));
+        };
+        let found = sound_manifest(from.store().as_ref(), key, (repository.settings().repository, digest));
+        let object = match found {
+            Ok(object) => object,
+            Err(ReadError::Store(StoreError::NotFound { .. })) => continue,
+            Err(error) => {
+                unusable(&error);
+                continue;
+            }
+        };
+        match copy_manifest_file(object.as_ref(), target.store().as_ref(), key) {
+            Ok(()) => return Ok(true),
+            Err(CopyError::From(error)) => unusable(&error),
+            Err(CopyError::To(error)) => return Err(EngineError::store(&target.row.name)(error)),
+        }
+    }
+    Ok(false)
+}
+
+/// Opens a manifest that can be read to its end and is the one that is meant: a damaged one must not be spread.
+fn sound_manifest(
+    store: &dyn Store,
+    key: &str,
+    (ours, digest): (RepositoryUuid, Option<[u8; 32]>),
+) -> std::result::Result<Box<dyn Object>, ReadError> {
+    let object = store.open(key)?;
+    let (mut reader, _) = ManifestReader::open(object.as_ref(), Some(ours))?;
+    while reader.next_section()?.is_some() {}
+    if digest.is_some_and(|digest| reader.digest().ok() != Some(digest)) {
+        return Err(FormatError::Checksum("file").into());
+    }
+    Ok(object)
+}
