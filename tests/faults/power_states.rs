@@ -203,12 +203,12 @@ fn a_power_cut_during_the_very_first_backup_leaves_all_or_what_the_same_command_
         return;
     }
     // Folders that are not there yet, as in a new home, and below a mount point.
-    let bench = Bench::in_memory().with_catalog("state/raidtape/backup.cat");
+    let bench = Bench::in_memory().with_catalog("home/state/raidtape/backup.cat");
     grow(&bench);
     let tree = snapshot(&bench.src());
     // Folders that are not there yet, as in a new home, and below a mount point.
     let args =
-        ["--catalog", "state/raidtape/backup.cat", "--no-progress", "backup", "src", "--volume", "made/for/disk1"];
+        ["--catalog", "home/state/raidtape/backup.cat", "--no-progress", "backup", "src", "--volume", "made/for/disk1"];
     let states = states_of(&bench, &args);
     let advised = Cell::new(0);
     replay("the first backup", &states, (&bench, 600), |_, is_after_the_end, what| {
