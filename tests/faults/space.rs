@@ -45,7 +45,7 @@ fn wait_for_block(volume: &Path, len: u64) {
 }
 
 /// One complete run on these volumes, and more to save than was there.
-fn ready(bench: Bench, volumes: &[&str]) -> (Bench, Known) {
+fn ready(bench: &Bench, volumes: &[&str]) -> Known {
     fs::create_dir_all(bench.src()).unwrap();
     bench.run(&["init", "--reserve", "1M", "--block-size", "8M"]).with_code(0);
     for volume in volumes {
@@ -53,11 +53,11 @@ fn ready(bench: Bench, volumes: &[&str]) -> (Bench, Known) {
     }
     let mut known = Known::default();
     write(&bench.src(), "a/first", &Rng(1).bytes(50_000));
-    known.backup(&bench);
+    known.backup(bench);
     write(&bench.src(), "a/big", &Rng(2).bytes(7 << 20));
     write(&bench.src(), "a/small", &Rng(3).text(50_000));
     append(&bench.src(), "a/first", b"more");
-    (bench, known)
+    known
 }
 
 /// A disk whose file system cannot set space aside, so that it can be full in the middle of a block.
@@ -74,7 +74,7 @@ fn a_disk_full_in_the_middle_of_a_block_finishes_it_and_the_rest_is_said_or_goes
         let bench = Bench::in_memory();
         let Some(mut disk) = disk_without_leases(&bench) else { return };
         let volumes = [&["mnt/disk"], others].concat();
-        let (bench, mut known) = ready(bench, &["mnt/disk"]);
+        let mut known = ready(&bench, &["mnt/disk"]);
         let child = bench.traced(&BACKUP, SLOWLY).spawn().unwrap();
         wait_for_block(&bench.path("mnt/disk"), 1 << 20);
         fill(&bench.path("mnt/filler"));
@@ -113,7 +113,7 @@ fn a_disk_full_in_the_middle_of_a_block_hands_the_rest_to_the_other_volume_in_th
     let bench = Bench::in_memory();
     let Some(_disk) = disk_without_leases(&bench) else { return };
     let Some(_other) = Tmpfs::mount(&bench.path("other"), OTHER_MIB) else { return };
-    let (bench, mut known) = ready(bench, &["mnt/disk", "other"]);
+    let mut known = ready(&bench, &["mnt/disk", "other"]);
     // Both volumes have something to write.
     for dir in 0..6 {
         write(&bench.src(), &format!("d{dir}/big"), &Rng(10 + dir).bytes(3 << 20));
@@ -136,7 +136,7 @@ fn a_disk_that_takes_all_writes_and_fails_the_sync_fails_alone() {
         let image = bench.path("below/image");
         let Some(mut disk) = Disk::ext4(&image, &bench.path("mnt"), (64, &["-m", "0"])) else { return };
         let volumes = [&["mnt/disk"], others].concat();
-        let (bench, mut known) = ready(bench, &volumes);
+        let mut known = ready(&bench, &volumes);
         for dir in 0..6 {
             write(&bench.src(), &format!("d{dir}/big"), &Rng(10 + dir).bytes(3 << 20));
         }
@@ -159,7 +159,7 @@ fn a_full_disk_of_the_catalog_fails_the_run_and_nothing_else() {
     }
     let bench = Bench::in_memory().with_catalog("cat/backup.cat");
     let Some(_disk) = Tmpfs::mount(&bench.path("cat"), 4) else { return };
-    let (bench, mut known) = ready(bench, &["disk1", "disk2"]);
+    let mut known = ready(&bench, &["disk1", "disk2"]);
     let (mut failed, rounds) = (0, 8);
     for round in 0..rounds {
         append(&bench.src(), "a/first", format!("round {round}").as_bytes());
@@ -190,7 +190,7 @@ fn a_full_disk_of_the_catalog_fails_the_run_and_nothing_else() {
 fn on_a_disk_filled_to_the_last_byte_everything_that_reads_still_works() {
     let bench = Bench::in_memory();
     let Some(_disk) = Disk::ext4(&bench.path("image"), &bench.path("mnt"), (64, &["-m", "0"])) else { return };
-    let (bench, mut known) = ready(bench, &["mnt/disk"]);
+    let mut known = ready(&bench, &["mnt/disk"]);
     known.backup(&bench);
     bench.run(&["genmeta"]).with_code(0);
     fill(&bench.path("mnt/filler"));
@@ -229,7 +229,7 @@ fn a_disk_that_turns_read_only_in_mid_run_costs_no_run() {
         let place = (bench.path("image"), bench.path("mnt"));
         let Some(mut disk) = Disk::ext4(&place.0, &place.1, (64, &["-m", "0"])) else { return };
         let volumes = [&["mnt/disk"], others].concat();
-        let (bench, mut known) = ready(bench, &volumes);
+        let mut known = ready(&bench, &volumes);
         let child = bench.traced(&BACKUP, "pwrite64,fdatasync,renameat2:delay_exit=10000").spawn().unwrap();
         std::thread::sleep(Duration::from_millis(30 + 30 * round));
         // While a file is open for writing nobody may ask for it; then the file system does so by itself, as after an
