@@ -7,7 +7,7 @@ use super::error::{EngineError, Result};
 use super::manifest_apply::{ApplyError, ManifestApply, read_meta};
 use super::manifest_file::{ManifestReader, copy_manifest_file};
 use super::observer::Observer;
-use super::repository::Repository;
+use super::repository::{Mounted, Repository};
 use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::runs::{self, Run, RunState};
 use crate::catalog::volumes;
@@ -173,11 +173,7 @@ fn note_records(repository: &mut Repository) -> Result<()> {
     complete.retain(|run| run.state == RunState::Complete && run.manifest.is_some());
     let Some(newest) = complete.last().map(|run| run.seq) else { return Ok(()) };
     for mounted in repository.mounted.iter_mut().filter(|mounted| mounted.row.last_seq < Some(newest)) {
-        let mut held = BTreeSet::new();
-        let listed = mounted.store().list(layout::RUNS, &mut |key, _| {
-            held.insert(key.to_owned());
-        });
-        listed.map_err(EngineError::store(&mounted.row.name))?;
+        let held = records_on(mounted)?;
         let first_key = |run: &Run| layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
         let further = complete.iter().filter(|run| Some(run.seq) > mounted.row.last_seq);
         let all_held = further.take_while(|run| held.contains(&first_key(run))).map(|run| run.seq);
@@ -279,23 +275,22 @@ fn replicate_manifests(repository: &mut Repository, observer: &dyn Observer) -> 
         .filter(|run| run.state == RunState::Complete && run.manifest.is_some())
         .collect();
     let Some(newest) = complete.last().map(|run| run.seq) else { return Ok(()) };
-    let behind: Vec<VolumeId> = repository
-        .writable()
-        .filter(|mounted| mounted.row.last_seq.is_none_or(|seq| seq < newest))
-        .map(|mounted| mounted.row.id)
-        .collect();
-    for id in behind {
+    let writable: Vec<VolumeId> = repository.writable().map(|mounted| mounted.row.id).collect();
+    for id in writable {
         let Some(mounted) = repository.volume(id) else { continue };
         let name = mounted.row.name.clone();
+        let held = records_on(mounted)?;
+        let first_key = |run: &Run| layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
+        let lacking: Vec<&Run> = complete.iter().filter(|run| !held.contains(&first_key(run))).collect();
+        if lacking.is_empty() && mounted.row.last_seq >= Some(newest) {
+            continue;
+        }
         let mut missing = 0;
-        for run in &complete {
-            let key = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
-            if mounted.store().head(&key).map_err(EngineError::store(&name))?.is_none() {
-                missing += u64::from(!copy_manifest(repository, id, (&key, run.manifest))?);
-                let full = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::Full);
-                if mounted.store().head(&full).map_err(EngineError::store(&name))?.is_none() {
-                    copy_manifest(repository, id, (&full, None))?;
-                }
+        for run in lacking {
+            missing += u64::from(!copy_manifest(repository, id, (&first_key(run), run.manifest))?);
+            let full = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::Full);
+            if !held.contains(&full) {
+                copy_manifest(repository, id, (&full, None))?;
             }
         }
         if missing > 0 {
@@ -311,6 +306,16 @@ fn replicate_manifests(repository: &mut Repository, observer: &dyn Observer) -> 
         }
     }
     Ok(())
+}
+
+/// The keys of all manifests on a volume.
+fn records_on(mounted: &Mounted) -> Result<BTreeSet<String>> {
+    let mut held = BTreeSet::new();
+    let listed = mounted.store().list(layout::RUNS, &mut |key, _| {
+        held.insert(key.to_owned());
+    });
+    listed.map_err(EngineError::store(&mounted.row.name))?;
+    Ok(held)
 }
 
 /// Copies a manifest from the first volume where it is sound, and where `digest` is given has that.
