@@ -26,7 +26,7 @@ use crate::model::ids::{BlockId, RunSeq, RunUuid, VolumeId};
 use crate::model::limits::NUMBER_MAX;
 use crate::model::params::HashAlgo;
 use crate::volume::store::{Object, Store, StoreError};
-use replicate::replicate_manifests;
+use replicate::{records_on, replicate_manifests};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -116,11 +116,7 @@ fn note_records(repository: &mut Repository) -> Result<()> {
     complete.retain(|run| run.state == RunState::Complete && run.manifest.is_some());
     let Some(newest) = complete.last().map(|run| run.seq) else { return Ok(()) };
     for mounted in repository.mounted.iter_mut().filter(|mounted| mounted.row.last_seq < Some(newest)) {
-        let mut held = BTreeSet::new();
-        let listed = mounted.store().list(layout::RUNS, &mut |key, _| {
-            held.insert(key.to_owned());
-        });
-        listed.map_err(EngineError::store(&mounted.row.name))?;
+        let held = records_on(mounted)?;
         let first_key = |run: &Run| layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
         let further = complete.iter().filter(|run| Some(run.seq) > mounted.row.last_seq);
         let all_held = further.take_while(|run| held.contains(&first_key(run))).map(|run| run.seq);

@@ -6,11 +6,12 @@ use crate::engine::block_file::ReadError;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::manifest_file::{CopyError, ManifestReader, copy_manifest_file};
 use crate::engine::observer::Observer;
-use crate::engine::repository::Repository;
+use crate::engine::repository::{Mounted, Repository};
 use crate::format::container::FormatError;
 use crate::format::layout::{self, ManifestCopy};
 use crate::model::ids::{RepositoryUuid, VolumeId};
 use crate::volume::store::{Object, Store, StoreError};
+use std::collections::BTreeSet;
 
 /// Copies to every writable volume the manifests of complete runs that it lacks, from any volume that has them. A
 /// volume that fails at that is left out of what follows: others can take the run, and it catches up another time.
@@ -20,12 +21,8 @@ pub(super) fn replicate_manifests(repository: &mut Repository, observer: &dyn Ob
         .filter(|run| run.state == RunState::Complete && run.manifest.is_some())
         .collect();
     let Some(newest) = complete.last().map(|run| run.seq) else { return Ok(()) };
-    let behind: Vec<VolumeId> = repository
-        .writable()
-        .filter(|mounted| mounted.row.last_seq.is_none_or(|seq| seq < newest))
-        .map(|mounted| mounted.row.id)
-        .collect();
-    for id in behind {
+    let writable: Vec<VolumeId> = repository.writable().map(|mounted| mounted.row.id).collect();
+    for id in writable {
         let name = repository.volume(id).map_or_else(String::new, |mounted| mounted.row.name.clone());
         let missing = match give_records(repository, id, &complete, observer) {
             Err(EngineError::Store { source, .. }) => {
@@ -35,19 +32,18 @@ pub(super) fn replicate_manifests(repository: &mut Repository, observer: &dyn Ob
                 repository.leave_out(id);
                 continue;
             }
-            caught_up => caught_up?,
+            given => given?,
         };
+        let Some(mounted) = repository.mounted.iter_mut().find(|mounted| mounted.row.id == id) else { continue };
+        mounted.lacks_records = missing > 0;
         if missing > 0 {
             observer.warn(&format!(
                 "volume {name} lacks the records of {missing} runs, and no volume that is here has them; mount the \
                  others once to bring it up to date"
             ));
-        } else {
+        } else if mounted.row.last_seq < Some(newest) {
             volumes::set_last_manifest(repository.catalog.conn(), id, newest)?;
-        }
-        if let Some(mounted) = repository.mounted.iter_mut().find(|mounted| mounted.row.id == id) {
-            mounted.lacks_records = missing > 0;
-            mounted.row.last_seq = if missing > 0 { mounted.row.last_seq } else { Some(newest) };
+            mounted.row.last_seq = Some(newest);
         }
     }
     Ok(())
@@ -56,23 +52,30 @@ pub(super) fn replicate_manifests(repository: &mut Repository, observer: &dyn Ob
 /// Copies to one volume what it lacks; returns of how many runs no volume could give the manifest.
 fn give_records(repository: &Repository, id: VolumeId, complete: &[Run], observer: &dyn Observer) -> Result<u64> {
     let Some(mounted) = repository.volume(id) else { return Ok(0) };
-    let holds = |key: &str| {
-        let held = mounted.store().head(key).map_err(EngineError::store(&mounted.row.name))?;
-        Ok::<_, EngineError>(held.is_some())
-    };
+    let held = records_on(mounted)?;
     let mut missing = 0;
     for run in complete {
         let key = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
-        if holds(&key)? {
+        if held.contains(&key) {
             continue;
         }
         missing += u64::from(!copy_manifest(repository, id, (&key, run.manifest), observer)?);
         let full = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::Full);
-        if !holds(&full)? {
+        if !held.contains(&full) {
             copy_manifest(repository, id, (&full, None), observer)?;
         }
     }
     Ok(missing)
+}
+
+/// The keys of all manifests on a volume.
+pub(super) fn records_on(mounted: &Mounted) -> Result<BTreeSet<String>> {
+    let mut held = BTreeSet::new();
+    let listed = mounted.store().list(layout::RUNS, &mut |key, _| {
+        held.insert(key.to_owned());
+    });
+    listed.map_err(EngineError::store(&mounted.row.name))?;
+    Ok(held)
 }
 
 /// Copies a manifest from the first volume where it is sound, and where `digest` is given has that. A place that

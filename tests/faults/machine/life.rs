@@ -387,6 +387,11 @@ impl Life {
         }
         self.validate(Level::Deep);
         self.backup(Source::Src, How::Plain);
+        for run in self.runs.keys().filter(|run| self.has_record(**run)) {
+            for disk in &self.disks {
+                assert!(self.lies_on(disk, *run), "{disk} still lacks the record of run {run}");
+            }
+        }
         self.validate(Level::Blocks);
         for run in self.runs.keys().copied().collect::<Vec<_>>() {
             let refused = self.check_run(run);
