@@ -1,10 +1,12 @@
 //! Restores that were cut off, taken up again: what counts as restored has been read, whatever happened in between.
 
 use crate::util::bench::{Bench, Said};
+use crate::util::needs::has_tools;
 use crate::util::oracle::snapshot;
 use crate::util::tree::{Rng, overwrite, set_mtime, write};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::process::{Command, Stdio};
 
 fn ready() -> Bench {
     let bench = Bench::new().and_volumes(&["disk1"], &["--block-size", "8M"]);
@@ -45,6 +47,23 @@ fn a_restore_that_goes_on_after_a_power_cut_does_not_trust_sizes_and_times() {
     let report = bench.json(&["revert-to-run", "1", "dest"], 0);
     assert_eq!(report["skipped_existing"].as_u64().unwrap() as usize, finished.len() - 3, "{report}");
     snapshot(&bench.path("dest")).assert_is(&snapshot(&bench.src()), "resumed");
+}
+
+#[test]
+fn a_restore_whose_marker_cannot_be_taken_away_does_not_count_as_done() {
+    if !has_tools(&["strace"]) {
+        return;
+    }
+    let bench = ready();
+    let restore = bench.command(&["--no-progress", "revert-to-run", "1", "dest"]);
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-qqq", "-o", "/dev/null", "-e", "trace=unlinkat", "-e", "inject=unlinkat:error=EROFS"]);
+    traced.arg(restore.get_program()).args(restore.get_args()).current_dir(bench.path(""));
+    traced.env("RAIDTAPE_CATALOG", bench.path("backup.cat")).stdin(Stdio::null());
+    let said = Said::from(traced.output().unwrap()).with_code(1);
+    assert!(said.err.contains("read-only") && bench.path("dest/.raidtape-restore").exists(), "{said:#?}");
+    bench.run(&["revert-to-run", "1", "dest"]).with_code(0);
+    snapshot(&bench.path("dest")).assert_is(&snapshot(&bench.src()), "the second try");
 }
 
 #[test]

@@ -48,15 +48,14 @@ pub fn recover(repository: &mut Repository, observer: &dyn Observer) -> Result<(
     replicate_manifests(repository, observer)
 }
 
-/// The part that writes the catalog alone: completes the runs whose manifest is found on a volume. A volume that
-/// cannot be listed is left out with a warning: what is wrong with it is for others to say.
-pub fn catch_up(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
+/// The part that writes the catalog alone: completes the runs whose manifest is found on a volume. Returns a sentence
+/// about a volume whose records cannot be listed: no reason not to do the rest.
+pub fn catch_up(repository: &mut Repository, observer: &dyn Observer) -> Result<Option<String>> {
     match roll_forward(repository, observer) {
         Err(error @ EngineError::Store { .. }) => {
-            observer.warn(&format!("the records of runs could not be looked through: {error}"));
-            Ok(())
+            Ok(Some(format!("the records of runs cannot be looked through: {error}")))
         }
-        done => done,
+        done => done.map(|()| None),
     }
 }
 

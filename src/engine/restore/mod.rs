@@ -226,6 +226,7 @@ fn restore_tree(
         }
     }
     dest.target.sync()?;
+    tally.take_fatal().map_or(Ok(()), Err)?;
     Ok(report(picked, &options.dest, (&tally, begun)))
 }
 
