@@ -208,6 +208,16 @@ impl Repository {
         }
     }
 
+    /// Takes a volume that cannot even be listed for one that is not here, so that the others can be used. False when
+    /// there is no other.
+    pub fn take_for_away(&mut self, name: &str) -> bool {
+        let at = self.mounted.iter().position(|mounted| mounted.row.name == name);
+        let Some(at) = at.filter(|_| self.mounted.len() > 1) else { return false };
+        let failing = self.mounted.remove(at);
+        self.away.push(failing.row);
+        true
+    }
+
     /// The volumes that this process may write.
     pub fn writable(&self) -> impl Iterator<Item = &Mounted> {
         self.mounted.iter().filter(|mounted| mounted.is_locked_for_writing())

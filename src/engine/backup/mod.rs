@@ -34,7 +34,7 @@ use self::source::Source as Walk;
 use self::writer::{LEASE_MIN, LaneVolume};
 use super::error::{EngineError, Result};
 use super::observer::{Expected, Observer, Phase};
-use super::recover::recover;
+use super::recover::{recover, with_what_works};
 use super::repository::Repository;
 use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::volumes::{self, VolumeState};
@@ -114,14 +114,14 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
     let root = clean_absolute(&options.root)?;
     // A root that is not there is an error before anything is written.
     drop(open_walk(repository, &root, 0)?);
-    repository.lock_volumes(observer)?;
+    with_what_works(repository, observer, &|repository| repository.lock_volumes(observer))?;
     if options.verify_after_write {
         repository.mounted.iter_mut().for_each(|mounted| mounted.volume.verify_writes());
     }
     if repository.writable().next().is_none() {
         return Err(EngineError::NoVolume(no_volume_words(repository)));
     }
-    recover(repository, observer)?;
+    with_what_works(repository, observer, &|repository| recover(repository, observer))?;
     if repository.writable().next().is_none() {
         return Err(EngineError::NoVolume(no_volume_words(repository)));
     }

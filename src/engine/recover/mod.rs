@@ -48,6 +48,27 @@ pub fn recover(repository: &mut Repository, observer: &dyn Observer) -> Result<(
     replicate_manifests(repository, observer)
 }
 
+/// Does a step, without volumes that fail at it if there are others: a run on a sound disk must not wait for another.
+pub fn with_what_works(
+    repository: &mut Repository,
+    observer: &dyn Observer,
+    step: &dyn Fn(&mut Repository) -> Result<()>,
+) -> Result<()> {
+    loop {
+        match step(repository) {
+            Err(EngineError::Store { volume, source }) => {
+                // Nobody else may know whether a run that was cut off is saved.
+                let must_wait = !runs::open_ones(repository.catalog.conn())?.is_empty();
+                if must_wait || !repository.take_for_away(&volume) {
+                    return Err(EngineError::Store { volume, source });
+                }
+                observer.warn(&format!("volume {volume} fails and is not used by this run: {source}"));
+            }
+            done => return done,
+        }
+    }
+}
+
 /// The part that writes the catalog alone: completes the runs whose manifest is found on a volume. Returns a sentence
 /// about a volume whose records cannot be listed: no reason not to do the rest.
 pub fn catch_up(repository: &mut Repository, observer: &dyn Observer) -> Result<Option<String>> {
@@ -89,21 +110,30 @@ fn roll_forward(repository: &mut Repository, observer: &dyn Observer) -> Result<
     for (run, (by, _)) in take_out_passed_over(&mut unknown, (repository.settings().repository, &known), &store_of) {
         observer.warn(&format!("run {run} on the volumes is passed over: run {by} goes on from the state before it"));
     }
+    let open: BTreeSet<RunUuid> = runs::open_ones(repository.catalog.conn())?.into_iter().map(|run| run.uuid).collect();
     for ((seq, uuid), places) in unknown {
+        let mut unread = None;
         for (volume, key, _) in places {
             let Some(store) = repository.volume(volume).map(|mounted| Arc::clone(mounted.store())) else { continue };
             match apply_one(&mut repository.catalog, store.as_ref(), &key, (seq, uuid)) {
                 Ok(_) => {
                     observer.warn(&format!("run {seq} was found on the volumes and is in the catalog again"));
+                    unread = None;
                     break;
                 }
                 Err(ApplyError::Catalog(error)) => return Err(error.into()),
+                Err(ApplyError::Read(ReadError::Store(source))) if open.contains(&uuid) => {
+                    let volume = repository.volume(volume).map_or_else(String::new, |mounted| mounted.row.name.clone());
+                    unread = Some(EngineError::Store { volume, source });
+                }
                 Err(error) => {
                     let volume = repository.volume_words(volume);
                     observer.warn(&format!("{key} on volume {volume} cannot be used: {error}"));
                 }
             }
         }
+        // A run that is as good as saved must not be given up because a disk does not answer just now.
+        unread.map_or(Ok(()), Err)?;
     }
     note_records(repository)
 }
