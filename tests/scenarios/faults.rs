@@ -1,86 +1,12 @@
-//! Calls to the system that fail: whatever the program then does, it says so by its exit code, and nothing that was
-//! complete is lost.
+//! Mishaps of a kind that is met in life: a file that never holds still, a target that fills up, data that is lost for
+//! good. Faults one by one, each call and each instant, are in `tests/faults/`.
 
 use crate::util::bench::{Bench, Said};
-use crate::util::needs::{Tmpfs, has_tools};
+use crate::util::needs::Tmpfs;
 use crate::util::oracle::snapshot;
 use crate::util::tree::{Rng, flip, grow, overwrite, write};
 use std::fs;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// A backup in which the calls named `call` fail from the `from`th on as often as `how` says.
-fn with_fault(bench: &Bench, call: &str, how: &str) -> Said {
-    let backup = bench.command(&["--json", "--no-progress", "backup", "src"]);
-    let mut traced = Command::new("strace");
-    traced.args(["-f", "-qqq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-    traced.args(["-e", &format!("inject={call}:{how}")]);
-    traced.arg(backup.get_program()).args(backup.get_args()).current_dir(bench.path(""));
-    traced.env("RAIDTAPE_CATALOG", bench.path("backup.cat")).stdin(Stdio::null());
-    traced.output().unwrap().into()
-}
-
-#[test]
-fn whatever_call_fails_the_exit_code_tells_the_truth_and_no_run_is_harmed() {
-    if !has_tools(&["strace"]) {
-        return;
-    }
-    let bench = Bench::with_volumes(&["disk1", "disk2"], &["--block-size", "8M"]);
-    grow(&bench.src(), 1);
-    let first = snapshot(&bench.src());
-    bench.backup();
-    let mut rng = Rng(9);
-    let (mut failed, mut round) = (0, 0);
-    for (call, error) in [
-        ("fdatasync", "EIO"),
-        ("fsync", "EIO"),
-        ("renameat2", "EIO"),
-        ("fallocate", "ENOSPC"),
-        ("write", "ENOSPC"),
-        ("pwrite64", "EIO"),
-        ("pwrite64", "ENOSPC"),
-        ("pread64", "EIO"),
-        ("getdents64", "EIO"),
-        ("linkat", "EIO"),
-        ("mkdirat", "EROFS"),
-    ] {
-        for when in ["1", "3", "9", "17+"] {
-            round += 1;
-            write(&bench.src(), "big/again", &rng.bytes(3 << 20));
-            write(&bench.src(), &format!("rounds/{round}"), &rng.bytes(2_000));
-            let now = snapshot(&bench.src());
-            let what = format!("{call} fails with {error}, {when}");
-            let said = with_fault(&bench, call, &format!("error={error}:when={when}"));
-            if said.err.contains("loading shared libraries") {
-                continue;
-            }
-            assert!([0, 1, 3, 5].contains(&said.code), "{what}: {said:#?}");
-            assert!(!said.err.contains("panicked"), "{what}: {said:#?}");
-            failed += usize::from(said.code != 0);
-            if said.code == 0 {
-                let run = said.summary()["run"].as_i64().unwrap();
-                let (dest, found) = bench.reverted(run);
-                found.assert_is(&now, &what);
-                fs::remove_dir_all(dest).unwrap();
-            }
-            if said.code == 3 {
-                // What could not be read is not gone.
-                let run = said.summary()["run"].as_i64().unwrap();
-                let listed = crate::util::changes::listed_changes(&bench, run);
-                assert!(listed.deleted.is_empty(), "{what}: {listed:?}");
-            }
-            let said = bench.run(&["validate", "--quick"]);
-            assert!(said.code == 0, "{what}: {said:#?}");
-        }
-        // Without the fault all goes on.
-        let now = snapshot(&bench.src());
-        let run = bench.backup()["run"].as_i64().unwrap();
-        bench.assert_reverts(run, &now);
-        bench.assert_reverts(1, &first);
-    }
-    assert!(failed > 5, "only {failed} runs noticed a fault");
-    bench.assert_all_good();
-}
 
 /// A backup while somebody writes into a file all the time.
 fn backup_under_change(bench: &Bench) -> Said {

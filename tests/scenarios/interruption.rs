@@ -1,11 +1,9 @@
-//! Processes that end too early, at any instant: what was complete stays so, and the next run needs no help.
+//! Runs that end too early: what they stored is not stored again. At any instant and at any call: `tests/faults/`.
 
 use crate::util::bench::{Bench, Said};
-use crate::util::needs::{has_tools, long_tests_factor};
 use crate::util::oracle::{Snapshot, snapshot};
 use crate::util::tree::{Rng, change, grow, write};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A bench with one complete run.
 fn ready() -> (Bench, Snapshot) {
@@ -27,20 +25,6 @@ fn work(bench: &Bench, round: u64) -> Snapshot {
         }
     }
     snapshot(&bench.src())
-}
-
-/// Waits until it ends or `for_so_long` is over; whether it ended.
-fn wait(child: &mut Child, for_so_long: Duration) -> bool {
-    let begun = Instant::now();
-    loop {
-        if child.try_wait().unwrap().is_some() {
-            return true;
-        }
-        if begun.elapsed() >= for_so_long {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 fn complete_runs(bench: &Bench) -> Vec<i64> {
@@ -71,56 +55,6 @@ fn assert_sound(bench: &Bench, (first, now): (&Snapshot, &Snapshot)) {
     assert_eq!((before, runs), (versions(bench), complete_runs(bench)));
     bench.assert_reverts(run, now);
     bench.assert_reverts(1, first);
-}
-
-#[test]
-fn a_process_killed_at_any_time_leaves_nothing_to_repair() {
-    let (bench, first) = ready();
-    work(&bench, 0);
-    let begun = Instant::now();
-    bench.backup();
-    let whole = begun.elapsed();
-    let mut now = first.clone();
-    for round in 1..9 * long_tests_factor() {
-        now = work(&bench, round);
-        let mut child = bench.start(&["--json", "backup", "src"]);
-        wait(&mut child, whole.mul_f64((round % 9) as f64 / 9.0));
-        child.kill().unwrap();
-        let said = Said::from(child.wait_with_output().unwrap());
-        assert!([-9, 0].contains(&said.code), "{said:?}");
-        bench.assert_reverts(1, &first);
-        let said = bench.run(&["validate"]);
-        assert!(said.code == 0, "killed in round {round}: {said:#?}");
-    }
-    assert_sound(&bench, (&first, &now));
-}
-
-#[test]
-fn a_process_killed_at_the_calls_that_make_data_durable_leaves_nothing_to_repair() {
-    if !has_tools(&["strace"]) {
-        return;
-    }
-    let (bench, first) = ready();
-    let mut now = first.clone();
-    let mut killed = 0;
-    let calls = ["fdatasync", "renameat2", "fsync", "renameat2", "fdatasync", "pwrite64", "fsync", "fdatasync"];
-    for (round, call) in calls.iter().enumerate() {
-        now = work(&bench, round as u64);
-        let which = [1, 2, 3, 4, 7, 40, 9, 12][round];
-        let backup = bench.command(&["--json", "backup", "src"]);
-        let mut traced = Command::new("strace");
-        traced.args(["-f", "-qqq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
-        traced.args(["-e", &format!("inject={call}:signal=KILL:when={which}")]);
-        traced.arg(backup.get_program()).args(backup.get_args()).current_dir(bench.path(""));
-        traced.env("RAIDTAPE_CATALOG", bench.path("backup.cat")).stdin(Stdio::null());
-        let said = Said::from(traced.output().unwrap());
-        killed += usize::from(said.code != 0);
-        bench.assert_reverts(1, &first);
-        let said = bench.run(&["validate"]);
-        assert!(said.code == 0, "killed at {call} {which}: {said:#?}");
-    }
-    assert!(killed >= 4, "only {killed} were killed");
-    assert_sound(&bench, (&first, &now));
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! What lies at the top of the repository, and whether `ARCHITECTURE.md` tells the truth about the commands.
+//! What lies at the top of the repository, and whether `ARCHITECTURE.md` tells the truth about the commands and
+//! `tests/faults/MATRIX.md` about the tests.
 
 use crate::assert_none;
 use crate::code::root;
@@ -100,4 +101,40 @@ fn commands_are_found_in_both_places() {
     assert_eq!(commands_in(table), [("add-volume".to_owned(), files)]);
     let args = "pub enum Command {\n    /// Text (more).\n    AddVolume(a::Args),\n    Ls(b::Args),\n}\n";
     assert_eq!(commands_of(args).into_iter().collect::<Vec<_>>(), ["add-volume", "ls"]);
+}
+
+/// Tests as a paper names them: `file::name` in back ticks.
+fn tests_in(text: &str) -> Vec<(String, String)> {
+    let ticked = text.lines().filter(|line| line.starts_with('|')).flat_map(|line| line.split('`').skip(1).step_by(2));
+    ticked.filter_map(|name| name.split_once("::")).map(|(file, test)| (file.to_owned(), test.to_owned())).collect()
+}
+
+/// Those that no file of that name has.
+fn tests_that_are_nowhere(text: &str, files: &[(String, String)]) -> Vec<String> {
+    let is_there = |file: &str, test: &str| {
+        let mut of_that_name = files.iter().filter(|(stem, _)| stem == file);
+        of_that_name.any(|(_, code)| code.contains("#[test]") && code.contains(&format!("fn {test}(")))
+    };
+    let named = tests_in(text).into_iter();
+    named
+        .filter(|(file, test)| !is_there(file, test))
+        .map(|(file, test)| format!("{file}::{test} is no test"))
+        .collect()
+}
+
+#[test]
+fn the_matrix_of_faults_names_tests_that_are_there() {
+    let matrix = text_of("tests/faults/MATRIX.md");
+    assert!(tests_in(&matrix).len() > 80);
+    let found = ["src", "tests"].into_iter().flat_map(|top| walkdir::WalkDir::new(root().join(top)));
+    let code = found.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "rs"));
+    let files: Vec<(String, String)> = code
+        .map(|entry| {
+            let stem = entry.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            (stem, std::fs::read_to_string(entry.path()).expect("code"))
+        })
+        .collect();
+    assert_none(&tests_that_are_nowhere(&matrix, &files));
+    let wrong = "| case | `kills::there_is_no_such_test` |";
+    assert_eq!(tests_that_are_nowhere(wrong, &files).len(), 1);
 }
