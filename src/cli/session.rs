@@ -28,9 +28,11 @@ impl Session {
 
     /// Where the catalog is, or is to be.
     pub fn catalog_path(&self) -> Result<PathBuf, EngineError> {
-        self.global.catalog_path().ok_or_else(|| {
+        let given = self.global.catalog_path().ok_or_else(|| {
             EngineError::Usage("neither --catalog nor RAIDTAPE_CATALOG nor HOME say where the catalog is".into())
-        })
+        })?;
+        // One catalog under two names has one lock, and a rebuild replaces it and not the link to it.
+        Ok(if given.is_symlink() { given.canonicalize().unwrap_or(given) } else { given })
     }
 
     /// Opens the catalog and finds its volumes.

@@ -47,7 +47,7 @@ pub fn add_volume(
     observer: &dyn Observer,
 ) -> Result<AddVolumeReport> {
     // An older copy of the catalog may not know which names and volumes there are.
-    recover::catch_up(repository, observer)?.inspect(|problem| observer.warn(problem));
+    recover::catch_up(repository, observer)?.iter().for_each(|problem| observer.warn(problem));
     let settings = repository.settings().clone();
     let dir = std::path::absolute(&options.dir).unwrap_or_else(|_| options.dir.clone());
     let reserve = options.reserve.unwrap_or(settings.reserve);

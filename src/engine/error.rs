@@ -48,6 +48,17 @@ pub enum EngineError {
         /// The cause.
         source: StoreError,
     },
+    /// The record of a run that cannot be read just now, before a run that would pass it over.
+    #[error(
+        "volume {volume}: {source}; this is the record of a run that the catalog does not have, so nothing was saved. Try \
+         again when the disk can be read; if it stays so, the next backup goes on without that run"
+    )]
+    Unread {
+        /// The volume's name.
+        volume: String,
+        /// The cause.
+        source: StoreError,
+    },
     /// Bytes on a volume that are not what they should be.
     #[error("volume {volume}: {key}: {source}")]
     Format {
@@ -100,7 +111,7 @@ impl EngineError {
             Self::NoVolume(_) => Exit::NoVolume,
             Self::Damage(_) | Self::Format { .. } => Exit::Damage,
             Self::Interrupted => Exit::Interrupted,
-            Self::Catalog(_) | Self::Store { .. } | Self::Fault(_) => Exit::Failed,
+            Self::Catalog(_) | Self::Store { .. } | Self::Unread { .. } | Self::Fault(_) => Exit::Failed,
         }
     }
 

@@ -173,9 +173,12 @@ impl Repository {
             }
             let newest = mounted.row.last_seq.and_then(|seq| known.iter().find(|run| run.seq == seq));
             if let Some(run) = newest {
-                let key = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
-                let held = mounted.store().head(&key).map_err(EngineError::store(&name))?;
-                let state = if held.is_some() { None } else { Some(VolumeState::Readonly) };
+                let mut is_held = false;
+                for copy in [ManifestCopy::First, ManifestCopy::Second] {
+                    let key = layout::manifest_key(run.seq, &run.uuid, copy);
+                    is_held = is_held || mounted.store().head(&key).map_err(EngineError::store(&name))?.is_some();
+                }
+                let state = if is_held { None } else { Some(VolumeState::Readonly) };
                 if let Some(state) = state {
                     volumes::set_state(self.catalog.conn(), mounted.row.id, state)?;
                     mounted.row.state = state;

@@ -4,13 +4,14 @@
 
 use super::add_volume::{AddVolumeOptions, add_volume};
 use super::backup::{BackupOptions, BackupReport, backup};
-use super::error::{Exit, Result};
+use super::error::{EngineError, Exit, Result};
 use super::init::{InitOptions, init};
 use super::observer::{Observer, Silent};
 use super::rebuild_catalog::{RebuildReport, rebuild_from};
 use super::repository::{Access, Repository};
 use super::restore::{RevertOptions, revert_to_run};
 use super::validate::{Level, ValidateOptions, ValidateReport, validate};
+use crate::catalog::CatalogError;
 use crate::catalog::runs::{self, RunState};
 use crate::format::layout;
 use crate::model::ids::RunSeq;
@@ -27,6 +28,7 @@ use std::collections::btree_map::Entry;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// The volumes.
 pub const NAMES: [&str; 2] = ["first", "second"];
@@ -144,9 +146,20 @@ impl Bench {
         }));
     }
 
+    /// A process that another test is just starting has this one's lock for a moment, until it becomes a program.
+    fn open_when_free(&self) -> Repository {
+        for _ in 0..500 {
+            match Repository::open(&self.catalog(), &[], Access::Write) {
+                Err(EngineError::Catalog(CatalogError::Locked(_))) => std::thread::sleep(Duration::from_millis(10)),
+                opened => return opened.unwrap(),
+            }
+        }
+        panic!("the catalog stays locked");
+    }
+
     /// The repository, with the volumes in memory in the place of the directories.
     pub fn open(&self) -> Repository {
-        let mut repository = Repository::open(&self.catalog(), &[], Access::Write).unwrap();
+        let mut repository = self.open_when_free();
         assert_eq!(repository.mounted.len(), NAMES.len());
         for mounted in &mut repository.mounted {
             mounted.volume = self.double(&mounted.row.name);

@@ -2,19 +2,18 @@
 //!
 //! Reached like everything in a target: below its root, following no link.
 
-use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{AtFlags, Dir, OFlags};
+use rustix::fs::{AtFlags, Dir, DirEntry, FileType, OFlags};
 use rustix::io::Errno;
 
 use super::beneath::open_beneath;
 use super::error::TreeError;
 use super::stat::stat_at;
 use super::target::Target;
-use super::target_names::TEMP_PREFIX;
+use super::target_names::is_temp_name;
 use crate::model::entry::{EntryKind, Stat};
 use crate::model::path::split;
 
@@ -72,9 +71,9 @@ impl Target {
             let dir = self.open_dir(path)?;
             let mut left_over = Vec::new();
             for entry in Dir::read_from(&dir)? {
-                let name = entry?.file_name().to_owned();
-                if is_temporary(&name) {
-                    left_over.push(name);
+                let entry = entry?;
+                if is_temporary(&entry) {
+                    left_over.push(entry.file_name().to_owned());
                 }
             }
             for name in &left_over {
@@ -91,7 +90,7 @@ impl Target {
             for entry in Dir::read_from(self.open_dir(b"")?)? {
                 let entry = entry?;
                 let name = entry.file_name();
-                if !matches!(name.to_bytes(), b"." | b"..") && !is_temporary(name) {
+                if !matches!(name.to_bytes(), b"." | b"..") && !is_temporary(&entry) {
                     return Ok(false);
                 }
             }
@@ -106,8 +105,8 @@ impl Target {
     }
 }
 
-fn is_temporary(name: &CStr) -> bool {
-    name.to_bytes().starts_with(TEMP_PREFIX.as_bytes())
+fn is_temporary(entry: &DirEntry) -> bool {
+    entry.file_type() != FileType::Directory && entry.file_name().to_str().is_ok_and(is_temp_name)
 }
 
 fn is_absence(error: &io::Error) -> bool {
@@ -141,12 +140,14 @@ mod tests {
     #[test]
     fn only_left_over_temporary_names_are_swept() {
         let temp = tempfile::tempdir().unwrap();
-        for name in [".raidtape-tmp-1", ".raidtape-tmp-2", "f", ".raidtape-restore"] {
+        let ours = [".raidtape-tmp-0123456789abcdef-1", ".raidtape-tmp-ffffffffffffffff-2a"];
+        for name in ours.into_iter().chain(["f", ".raidtape-restore", ".raidtape-tmp-mine", ".raidtape-tmp-0-1"]) {
             fs::write(temp.path().join(name), b"x").unwrap();
         }
+        fs::create_dir(temp.path().join(".raidtape-tmp-0123456789abcdef-3")).unwrap();
         let target = Target::open(temp.path(), false).unwrap();
         assert!(!target.is_empty().unwrap());
         assert_eq!(target.sweep(b"").unwrap(), 2);
-        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 2);
+        assert_eq!(fs::read_dir(temp.path()).unwrap().count(), 5);
     }
 }

@@ -12,7 +12,7 @@ use super::stat::stat_at;
 use super::target::Existing;
 
 /// What unfinished files are called; a number nobody can foresee follows. A restore that was killed leaves them.
-pub const TEMP_PREFIX: &str = ".raidtape-tmp-";
+const TEMP_PREFIX: &str = ".raidtape-tmp-";
 
 /// How often a name that is taken is tried again under another number.
 const ATTEMPTS_MAX: usize = 16;
@@ -42,6 +42,13 @@ impl TempNames {
         }
         Err(Errno::BUSY)
     }
+}
+
+/// Whether a name is one that [`TempNames`] gives: nobody else's file that merely begins so.
+pub(super) fn is_temp_name(name: &str) -> bool {
+    let is_hex = |text: &str| !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let parts = name.strip_prefix(TEMP_PREFIX).and_then(|rest| rest.split_once('-'));
+    parts.is_some_and(|(random, count)| random.len() == 16 && is_hex(random) && is_hex(count))
 }
 
 /// Gives `temp` its final name in the same directory. EEXIST: something is there already, and `existing` does not

@@ -119,7 +119,6 @@ fn is_on_parents_file_system(dir: &Path) -> std::io::Result<bool> {
 
 /// Everything but index and label.
 fn fill(dir: &Path, root: &Arc<Root>) -> Result<(), StoreError> {
-    durable::sync_parents(dir)?;
     for made in [layout::CHUNKS, layout::META, layout::RUNS, layout::TMP] {
         durable::make_durable_dirs(root, made)?;
     }
@@ -127,7 +126,9 @@ fn fill(dir: &Path, root: &Arc<Root>) -> Result<(), StoreError> {
     store.sweep()?;
     store.restore_reserve()?;
     match store.put_new(layout::LOCK, b"") {
-        Err(StoreError::Exists { .. }) => Ok(()),
-        put => put,
+        Err(StoreError::Exists { .. }) => {}
+        put => put?,
     }
+    // Only now, because it takes a while: one that is cut off should not be found empty, like an unmounted mount point.
+    durable::sync_parents(dir)
 }

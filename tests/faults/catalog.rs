@@ -1,12 +1,14 @@
 //! The catalog itself in trouble: rows that somebody changed, an older copy, a lost WAL, a file that is something else.
 //! What is wrong is noticed before it is built upon, and the volumes bring everything back.
 
-use crate::util::bench::Bench;
+use crate::util::bench::{Bench, Said};
 use crate::util::five::{Known, assert_rebuilds, complete_runs};
+use crate::util::needs::has_tools;
 use crate::util::oracle::snapshot;
 use crate::util::tree::{Rng, append, write};
 use rusqlite::Connection;
 use std::fs;
+use std::process::{Command, Stdio};
 
 const DISKS: [&str; 2] = ["disk1", "disk2"];
 
@@ -205,4 +207,101 @@ fn a_catalog_of_random_bytes_from_some_page_on_is_never_believed() {
     known.assert_restores(&bench, "after the rebuild");
     assert_rebuilds(&bench, &DISKS, "after the rebuild");
     known.assert_holds(&bench, &DISKS, "after the rebuild");
+}
+
+#[test]
+fn a_catalog_that_is_a_link_is_rebuilt_where_it_is() {
+    let (bench, mut known) = lived_in();
+    fs::create_dir(bench.path("elsewhere")).unwrap();
+    fs::rename(bench.path("backup.cat"), bench.path("elsewhere/real.cat")).unwrap();
+    std::os::unix::fs::symlink("elsewhere/real.cat", bench.path("backup.cat")).unwrap();
+    bench.run(&["rebuild-catalog", "--volume", "disk1", "--volume", "disk2"]).with_code(0);
+    assert!(bench.path("backup.cat").is_symlink() && !bench.path("elsewhere/real.cat").is_symlink());
+    known.assert_holds(&bench, &DISKS, "behind a link");
+}
+
+/// A backup, or another command, while reads of records of runs fail.
+fn with_unreadable_records(bench: &Bench, args: &[&str]) -> Said {
+    let command = bench.command(args);
+    let mut traced = Command::new("strace");
+    traced.args(["-f", "-qqq", "-o", "/dev/null", "-e", "trace=pread64", "-e", "inject=pread64:error=EIO"]);
+    for entry in DISKS.iter().flat_map(|disk| fs::read_dir(bench.path(disk).join("runs")).unwrap()) {
+        traced.arg("-P").arg(entry.unwrap().path());
+    }
+    traced.arg(command.get_program()).args(command.get_args()).current_dir(bench.path(""));
+    traced.env("RAIDTAPE_CATALOG", bench.path("backup.cat")).stdin(Stdio::null());
+    traced.output().unwrap().into()
+}
+
+#[test]
+fn a_run_whose_record_cannot_be_read_just_now_is_not_forgotten_by_an_older_copy() {
+    if !has_tools(&["strace"]) {
+        return;
+    }
+    let (bench, mut known) = lived_in();
+    let older = copy_of_catalog(&bench);
+    write(&bench.src(), "precious", b"precious");
+    known.backup(&bench);
+    fs::remove_file(bench.path("src/precious")).unwrap();
+    lose_catalog(&bench);
+    fs::write(bench.path("backup.cat"), older).unwrap();
+    let said = with_unreadable_records(&bench, &["backup", "src"]);
+    assert!(said.code == 1 && said.err.contains("Input/output error"), "{said:#?}");
+    assert_eq!(complete_runs(&bench), [1, 2, 3]);
+    let said = with_unreadable_records(&bench, &["validate"]);
+    assert!(said.code == 4, "{said:#?}");
+    // The disk answers again: nothing is lost.
+    bench.run(&["validate"]).with_code(0);
+    known.assert_holds(&bench, &DISKS, "the disk answers again");
+    assert_eq!(complete_runs(&bench), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn an_older_copy_that_cannot_use_a_record_takes_no_number_twice_and_says_so() {
+    let (bench, known) = lived_in();
+    let older = copy_of_catalog(&bench);
+    write(&bench.src(), "precious", b"precious");
+    bench.backup();
+    lose_catalog(&bench);
+    fs::write(bench.path("backup.cat"), older).unwrap();
+    for disk in DISKS {
+        for entry in fs::read_dir(bench.path(disk).join("runs")).unwrap().map(Result::unwrap) {
+            if entry.file_name().to_string_lossy().starts_with("0000000004") {
+                crate::util::tree::flip(&entry.path(), 200);
+            }
+        }
+    }
+    let said = bench.run(&["validate"]).with_code(4);
+    assert!(said.err.contains("0000000004") && said.err.contains("cannot be used"), "{said:#?}");
+    let tree = snapshot(&bench.src());
+    let run = bench.backup()["run"].as_i64().unwrap();
+    assert_eq!(run, 5, "number 4 is taken");
+    bench.assert_reverts(run, &tree);
+    known.assert_restores(&bench, "beside a damaged record");
+}
+
+#[test]
+fn a_missing_first_record_is_made_again_from_the_second_one() {
+    let bench = Bench::in_memory().and_volumes(&["disk1"], &[]);
+    let mut known = Known::default();
+    for round in 0..3 {
+        write(&bench.src(), "file", &Rng(round).bytes(20_000));
+        known.backup(&bench);
+    }
+    for lost in ["0000000001", "0000000003"] {
+        for end in [".manifest", ".2.manifest"] {
+            let mut found = fs::read_dir(bench.path("disk1/runs")).unwrap().map(|entry| entry.unwrap().path());
+            let name = found.find(|path| {
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                name.starts_with(lost) && name.ends_with(end) && name.matches('.').count() == end.matches('.').count()
+            });
+            fs::remove_file(name.unwrap()).unwrap();
+            known.backup(&bench);
+            let now = fs::read_dir(bench.path("disk1/runs")).unwrap().map(|entry| entry.unwrap().file_name());
+            let there = now.map(|name| name.to_string_lossy().into_owned());
+            let there = there.filter(|name| name.starts_with(lost) && !name.contains(".full.")).count();
+            assert_eq!(there, 2, "run {lost} without {end}");
+        }
+    }
+    known.assert_holds(&bench, &["disk1"], "records that were lost and made again");
 }

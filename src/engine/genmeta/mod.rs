@@ -61,7 +61,7 @@ pub fn genmeta(
     observer: &dyn Observer,
 ) -> Result<GenmetaReport> {
     let started = Instant::now();
-    recover::catch_up(repository, observer)?.inspect(|problem| observer.warn(problem));
+    recover::catch_up(repository, observer)?.iter().for_each(|problem| observer.warn(problem));
     let mut rows = wanted_blocks(repository, options)?;
     repository.lock_volumes(observer)?;
     let mut report = GenmetaReport::default();

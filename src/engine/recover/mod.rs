@@ -30,6 +30,8 @@ use replicate::{records_on, replicate_manifests};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+/// Numbers that a record which cannot be brought in may make taken at most: a name alone is no proof of so many runs.
+const NUMBERS_SKIPPED_MAX: i64 = 1_000_000;
 /// Bytes read at once when a whole block is hashed.
 const READ_LEN: usize = 1 << 20;
 
@@ -38,8 +40,9 @@ pub fn recover(repository: &mut Repository, observer: &dyn Observer) -> Result<(
     // A run that did not come to its end may have left whole blocks that no row names.
     let newest = runs::all(repository.catalog.conn())?.pop();
     let is_unclean = newest.is_some_and(|run| run.state != RunState::Complete);
-    roll_forward(repository, observer)?;
-    if is_unclean {
+    let forward = roll_forward(repository, observer, true)?;
+    forward.problems.iter().for_each(|problem| observer.warn(problem));
+    if is_unclean || forward.has_gaps {
         adopt_blocks(repository, observer)?;
         for run in runs::open_ones(repository.catalog.conn())? {
             runs::set_state(repository.catalog.conn(), run.seq, RunState::Aborted)?;
@@ -69,15 +72,24 @@ pub fn with_what_works(
     }
 }
 
-/// The part that writes the catalog alone: completes the runs whose manifest is found on a volume. Returns a sentence
-/// about a volume whose records cannot be listed: no reason not to do the rest.
-pub fn catch_up(repository: &mut Repository, observer: &dyn Observer) -> Result<Option<String>> {
-    match roll_forward(repository, observer) {
+/// The part that writes the catalog alone: completes the runs whose manifest is found on a volume. Returns sentences
+/// about records that cannot be listed or used: no reason not to do the rest.
+pub fn catch_up(repository: &mut Repository, observer: &dyn Observer) -> Result<Vec<String>> {
+    match roll_forward(repository, observer, false) {
         Err(error @ EngineError::Store { .. }) => {
-            Ok(Some(format!("the records of runs cannot be looked through: {error}")))
+            Ok(vec![format!("the records of runs cannot be looked through: {error}")])
         }
-        done => done.map(|()| None),
+        done => done.map(|forward| forward.problems),
     }
+}
+
+/// What came of bringing in runs from their records.
+#[derive(Default)]
+struct Forward {
+    /// Records that cannot be used.
+    problems: Vec<String>,
+    /// Whether blocks may be missing in the catalog: a full record does not list those of the runs before it.
+    has_gaps: bool,
 }
 
 /// Manifests on the volumes of runs that the catalog does not have as complete, oldest first.
@@ -103,39 +115,61 @@ fn unknown_manifests(repository: &Repository) -> Result<Manifests> {
 
 /// Completes runs whose manifest is durable: those that a crash left open, and those that an older copy of the
 /// catalog does not know.
-fn roll_forward(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
+///
+/// Before a new run, a record that is there and cannot be read ends it, because a disk that does not answer just now must
+/// not make a saved run forgotten. Of a run that the catalog never knew that is so once: its number is taken from then
+/// on, and with a disk that stays so the next run goes on without it.
+fn roll_forward(repository: &mut Repository, observer: &dyn Observer, is_for_a_run: bool) -> Result<Forward> {
     let mut unknown = unknown_manifests(repository)?;
     let store_of = |id| repository.volume(id).map(|mounted| Arc::clone(mounted.store()));
     let known = runs::all(repository.catalog.conn())?.into_iter().filter_map(|run| run.digest).collect();
     for (run, (by, _)) in take_out_passed_over(&mut unknown, (repository.settings().repository, &known), &store_of) {
         observer.warn(&format!("run {run} on the volumes is passed over: run {by} goes on from the state before it"));
     }
-    let open: BTreeSet<RunUuid> = runs::open_ones(repository.catalog.conn())?.into_iter().map(|run| run.uuid).collect();
-    for ((seq, uuid), places) in unknown {
-        let mut unread = None;
-        for (volume, key, _) in places {
-            let Some(store) = repository.volume(volume).map(|mounted| Arc::clone(mounted.store())) else { continue };
-            match apply_one(&mut repository.catalog, store.as_ref(), &key, (seq, uuid)) {
+    let mut forward = Forward::default();
+    for (run, places) in unknown {
+        let (mut is_applied, mut unread) = (false, None);
+        for (volume, key, copy) in places {
+            let Some(mounted) = repository.volume(volume) else { continue };
+            let (store, name) = (Arc::clone(mounted.store()), mounted.row.name.clone());
+            match apply_one(&mut repository.catalog, store.as_ref(), &key, run) {
                 Ok(_) => {
-                    observer.warn(&format!("run {seq} was found on the volumes and is in the catalog again"));
-                    unread = None;
+                    observer.warn(&format!("run {} was found on the volumes and is in the catalog again", run.0));
+                    (is_applied, forward.has_gaps) = (true, forward.has_gaps || copy == ManifestCopy::Full);
                     break;
                 }
                 Err(ApplyError::Catalog(error)) => return Err(error.into()),
-                Err(ApplyError::Read(ReadError::Store(source))) if open.contains(&uuid) => {
-                    let volume = repository.volume(volume).map_or_else(String::new, |mounted| mounted.row.name.clone());
-                    unread = Some(EngineError::Store { volume, source });
-                }
                 Err(error) => {
                     let volume = repository.volume_words(volume);
-                    observer.warn(&format!("{key} on volume {volume} cannot be used: {error}"));
+                    forward.problems.push(format!("{key} on volume {volume} cannot be used: {error}"));
+                    if let ApplyError::Read(ReadError::Store(source)) = error {
+                        unread = Some(EngineError::Unread { volume: name, source });
+                    }
                 }
             }
         }
-        // A run that is as good as saved must not be given up because a disk does not answer just now.
-        unread.map_or(Ok(()), Err)?;
+        forward.has_gaps = forward.has_gaps || !is_applied;
+        if !is_applied && is_for_a_run {
+            let is_news = take_number(repository, run)?;
+            unread.filter(|_| is_news).map_or(Ok(()), Err)?;
+        }
     }
-    note_records(repository)
+    note_records(repository)?;
+    Ok(forward)
+}
+
+/// Makes the number of a run taken whose record is there and cannot be brought in. False when it was already.
+fn take_number(repository: &Repository, (seq, uuid): RunKey) -> Result<bool> {
+    let conn = repository.catalog.conn();
+    if runs::get(conn, seq)?.is_some_and(|run| run.uuid == uuid) {
+        return Ok(true);
+    }
+    let next = runs::next_seq(conn)?;
+    let is_news = seq >= next && seq.0 - next.0 < NUMBERS_SKIPPED_MAX;
+    if is_news {
+        runs::set_floor(conn, seq)?;
+    }
+    Ok(is_news)
 }
 
 /// Notes of volumes that the catalog does not know to hold all records up to which run they do: after a rebuild without

@@ -59,11 +59,14 @@ fn give_records(repository: &Repository, id: VolumeId, complete: &[Run], observe
         if held.contains(&key) {
             continue;
         }
-        missing += u64::from(!copy_manifest(repository, id, (&key, run.manifest), observer)?);
+        missing += u64::from(!copy_manifest(repository, id, (run, ManifestCopy::First), observer)?);
         let full = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::Full);
         if !held.contains(&full) {
-            copy_manifest(repository, id, (&full, None), observer)?;
+            copy_manifest(repository, id, (run, ManifestCopy::Full), observer)?;
         }
+    }
+    if repository.mounted.len() == 1 && repository.away.is_empty() {
+        give_second_ones(mounted, complete, &held, observer);
     }
     Ok(missing)
 }
@@ -78,20 +81,47 @@ pub(super) fn records_on(mounted: &Mounted) -> Result<BTreeSet<String>> {
     Ok(held)
 }
 
-/// Copies a manifest from the first volume where it is sound, and where `digest` is given has that. A place that
+/// On the only volume that there is, a run may have been cut off before the second file of its manifest was made.
+fn give_second_ones(mounted: &Mounted, complete: &[Run], held: &BTreeSet<String>, observer: &dyn Observer) {
+    let store = mounted.store().as_ref();
+    for run in complete {
+        let [first, second] =
+            [ManifestCopy::First, ManifestCopy::Second].map(|copy| layout::manifest_key(run.seq, &run.uuid, copy));
+        if !held.contains(&first) || held.contains(&second) {
+            continue;
+        }
+        // A damaged first one is for validate to tell.
+        let Ok(object) = store.open(&first) else { continue };
+        if let Err(CopyError::To(error)) = copy_manifest_file(object.as_ref(), store, &second) {
+            observer.warn(&format!(
+                "volume {}: the second record of run {} is missing: {error}",
+                mounted.row.name, run.seq
+            ));
+        }
+    }
+}
+
+/// Copies a manifest from the first place where it is sound, a second file of it on any volume included. A place that
 /// cannot be read is said and passed over.
 fn copy_manifest(
     repository: &Repository,
     to: VolumeId,
-    (key, digest): (&str, Option<[u8; 32]>),
+    (run, copy): (&Run, ManifestCopy),
     observer: &dyn Observer,
 ) -> Result<bool> {
     let Some(target) = repository.volume(to) else { return Ok(false) };
-    for from in repository.mounted.iter().filter(|mounted| mounted.row.id != to) {
+    let key = layout::manifest_key(run.seq, &run.uuid, copy);
+    // A full record has other bytes than the digest is of.
+    let (digest, files) = match copy {
+        ManifestCopy::Full => (None, &[ManifestCopy::Full][..]),
+        _ => (run.manifest, &[ManifestCopy::First, ManifestCopy::Second][..]),
+    };
+    for (from, file) in repository.mounted.iter().flat_map(|from| files.iter().map(move |file| (from, *file))) {
+        let source = layout::manifest_key(run.seq, &run.uuid, file);
         let unusable = |error: &dyn std::fmt::Display| {
-            observer.warn(&format!("{key} on volume {} cannot be copied: {error}", from.row.name));
+            observer.warn(&format!("{source} on volume {} cannot be copied: {error}", from.row.name));
         };
-        let found = sound_manifest(from.store().as_ref(), key, (repository.settings().repository, digest));
+        let found = sound_manifest(from.store().as_ref(), &source, (repository.settings().repository, digest));
         let object = match found {
             Ok(object) => object,
             Err(ReadError::Store(StoreError::NotFound { .. })) => continue,
@@ -100,7 +130,7 @@ fn copy_manifest(
                 continue;
             }
         };
-        match copy_manifest_file(object.as_ref(), target.store().as_ref(), key) {
+        match copy_manifest_file(object.as_ref(), target.store().as_ref(), &key) {
             Ok(()) => return Ok(true),
             Err(CopyError::From(error)) => unusable(&error),
             Err(CopyError::To(error)) => return Err(EngineError::store(&target.row.name)(error)),

@@ -327,7 +327,7 @@ fn an_interrupted_restore_leaves_whole_files_only_and_is_taken_up_again() {
     for name in left.iter().filter(|name| name.starts_with('f')) {
         assert_eq!(fs::metadata(dest.join(name)).unwrap().len(), 60_000);
     }
-    fs::write(dest.join(".raidtape-tmp-left-by-a-kill"), b"x").unwrap();
+    fs::write(dest.join(".raidtape-tmp-0123456789abcdef-7"), b"x").unwrap();
     let other = RestoreOptions { run: Some(RunSeq(1)), path: b"f1".to_vec(), ..options.clone() };
     assert!(restore_folder(&mut repo.repository, &other, &Silent).is_err());
     let report = restore_folder(&mut repo.repository, &options, &Silent).unwrap();

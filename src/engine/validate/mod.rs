@@ -69,7 +69,7 @@ pub fn validate(
 ) -> Result<ValidateReport> {
     let started = Instant::now();
     let mut report = ValidateReport::new(options.level);
-    report.listing_problems.extend(recover::catch_up(repository, observer)?);
+    report.manifest_problems.extend(recover::catch_up(repository, observer)?);
     let rows = places::all_blocks(repository.catalog.conn())?;
     let facts = volumes::look_at(repository, &rows, &mut report)?;
     let now_ns = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
