@@ -49,8 +49,9 @@ struct Held {
 }
 
 impl Held {
-    /// Starts a backup and returns when it has just given the `which`th new object its name.
-    fn at_rename(bench: &Bench, args: &[&str], which: u64) -> Self {
+    /// Starts a backup and returns when it has just given the `which`th new object its name: when `is_there` says so and
+    /// all is still. A process that starts under a tracer may be still for a while too.
+    fn at_rename(bench: &Bench, (args, which): (&[&str], usize), is_there: &dyn Fn() -> bool) -> Self {
         let inject = format!("renameat2:signal=SIGSTOP:when={which}");
         let strace = bench.traced(args, &inject).spawn().unwrap();
         let children = format!("/proc/{0}/task/{0}/children", strace.id());
@@ -58,7 +59,7 @@ impl Held {
         for _ in 0..20_000 {
             let child = fs::read_to_string(&children).ok().and_then(|pids| pids.trim().parse().ok());
             held.pid = child.and_then(Pid::from_raw).unwrap_or(held.pid);
-            if is_stopped(held.pid) {
+            if is_there() && is_stopped(held.pid) {
                 return held;
             }
             assert!(held.strace.try_wait().unwrap().is_none(), "it ended before its rename number {which}");
@@ -113,11 +114,12 @@ impl Site {
 
     /// Backs up; when the `which`th new object has its name, a byte of it is changed in the image. Returns what the
     /// program said then, and the object.
-    fn backup_with_flip(&self, options: &[&str], which: u64) -> (Said, PathBuf) {
+    fn backup_with_flip(&self, options: &[&str], which: usize) -> (Said, PathBuf) {
         let before = self.objects();
         // On one thread, so that strace counts all renames together.
         let args = [&["--json", "--no-progress", "backup", "src", "--single-threaded"], options].concat();
-        let held = Held::at_rename(&self.bench, &args, which);
+        let is_there = || self.objects().difference(&before).count() >= which;
+        let held = Held::at_rename(&self.bench, (&args, which), &is_there);
         let object = self
             .objects()
             .into_iter()
