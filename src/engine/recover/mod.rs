@@ -139,6 +139,10 @@ fn roll_forward(repository: &mut Repository, observer: &dyn Observer, is_for_a_r
                     break;
                 }
                 Err(ApplyError::Catalog(error)) => return Err(error.into()),
+                // Another history's, not damaged.
+                Err(error @ (ApplyError::Late(_) | ApplyError::OtherBase)) => {
+                    observer.warn(&format!("{key} on volume {name} is passed over: {error}"));
+                }
                 Err(error) => {
                     let volume = repository.volume_words(volume);
                     forward.problems.push(format!("{key} on volume {volume} cannot be used: {error}"));
