@@ -4,7 +4,7 @@
 use super::error::{CatalogError, Result};
 use crate::format::block::{BlockTable, SegmentEntry};
 use crate::format::manifest::BlockRecord;
-use crate::model::ids::{BlockId, BlockNo, ChunkId, ChunkNo, RunSeq, VolumeId, VolumeUuid};
+use crate::model::ids::{BlockId, BlockNo, ChunkId, ChunkNo, RunSeq, SegmentNo, VolumeId, VolumeUuid};
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// A block that is durable on `volume` and not yet in the catalog.
@@ -119,24 +119,34 @@ pub fn number_of(conn: &Connection, id: BlockId) -> Result<Option<BlockNo>> {
 
 /// Looks a chunk up by identity. `avoid` are volumes that failed in this process.
 pub fn find_chunk(conn: &Connection, id: &ChunkId, avoid: &[VolumeId]) -> Result<Option<KnownChunk>> {
-    let found: Option<(i64, i64)> = conn
+    match find_place(conn, id)? {
+        Some((no, segment)) => Ok(Some(KnownChunk { no, is_usable: is_segment_usable(conn, segment, avoid)? })),
+        None => Ok(None),
+    }
+}
+
+/// A chunk's number and the segment of its first place; segment 0 when only its name is known.
+pub fn find_place(conn: &Connection, id: &ChunkId) -> Result<Option<(ChunkNo, SegmentNo)>> {
+    Ok(conn
         .prepare_cached("SELECT no, seg FROM chunks WHERE substr(id, 1, 8) = ?1 AND id = ?2")?
-        .query_row(params![&id.0[..8], id.0], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let Some((no, seg)) = found else {
-        return Ok(None);
-    };
+        .query_row(params![&id.0[..8], id.0], |row| Ok((ChunkNo(row.get(0)?), SegmentNo(row.get(1)?))))
+        .optional()?)
+}
+
+/// Whether a segment's bytes can be relied on: a sound block on a volume that is not given up and not in `avoid`.
+pub fn is_segment_usable(conn: &Connection, segment: SegmentNo, avoid: &[VolumeId]) -> Result<bool> {
     let mut select = conn.prepare_cached(
         "SELECT p.volume FROM segments s JOIN blocks b ON b.id = s.block
          JOIN copies p ON p.block = b.id JOIN volumes v ON v.id = p.volume
          WHERE s.id = ?1 AND b.state = 'ok' AND p.state = 'ok' AND v.state <> 'lost'",
     )?;
-    let mut rows = select.query([seg])?;
-    let mut is_usable = false;
+    let mut rows = select.query([segment.0])?;
     while let Some(row) = rows.next()? {
-        is_usable |= !avoid.contains(&VolumeId(row.get(0)?));
+        if !avoid.contains(&VolumeId(row.get(0)?)) {
+            return Ok(true);
+        }
     }
-    Ok(Some(KnownChunk { no: ChunkNo(no), is_usable }))
+    Ok(false)
 }
 
 /// The first chunk number that is free.
@@ -258,9 +268,9 @@ pub fn mark_bad(conn: &Connection, block: BlockNo) -> Result<()> {
             "WITH hit(no) AS (SELECT no FROM chunks WHERE seg IN (SELECT id FROM segments WHERE block = ?1))
              UPDATE {rows} SET marks = marks | 2 WHERE mode >> 12 = 8 AND obj IN (
                SELECT t.id FROM hit JOIN contents t
-                 ON t.chunk BETWEEN hit.no - 255 AND hit.no AND t.chunk + t.n > hit.no AND t.chunk > 0
+                 ON t.chunk BETWEEN hit.no - 255 AND hit.no AND t.chunk + t.n > hit.no AND +t.chunk > 0
                UNION SELECT e.content FROM hit JOIN extents e
-                 ON e.chunk BETWEEN hit.no - 255 AND hit.no AND e.chunk + e.n > hit.no AND e.chunk > 0)"
+                 ON e.chunk BETWEEN hit.no - 255 AND hit.no AND e.chunk + e.n > hit.no AND +e.chunk > 0)"
         );
         conn.execute(&sql, [block.0])?;
     }
@@ -301,9 +311,9 @@ pub fn condemn_superseded(conn: &Connection) -> Result<usize> {
         "UPDATE blocks SET state = 'condemned' WHERE state = 'bad' AND NOT EXISTS(
            SELECT 1 FROM segments s JOIN chunks c ON c.seg = s.id WHERE s.block = blocks.id AND (
              EXISTS(SELECT 1 FROM contents t WHERE t.chunk BETWEEN c.no - 255 AND c.no AND t.chunk + t.n > c.no
-                    AND t.chunk > 0)
+                    AND +t.chunk > 0)
              OR EXISTS(SELECT 1 FROM extents e WHERE e.chunk BETWEEN c.no - 255 AND c.no AND e.chunk + e.n > c.no
-                       AND e.chunk > 0)))",
+                       AND +e.chunk > 0)))",
         [],
     )?)
 }

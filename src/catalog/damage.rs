@@ -3,19 +3,39 @@
 
 use super::error::Result;
 use super::row::{StoredVersion, VERSION_COLUMNS};
-use crate::model::ids::{BlockNo, ChunkNo, ContentId, SourceId, VolumeId};
+use crate::model::ids::{BlockNo, ChunkNo, ContentId, FileHash, SourceId, VolumeId};
 use crate::model::path;
 use rusqlite::{Connection, Row, params};
+use std::sync::LazyLock;
 
-/// A use of a chunk by a content.
+// An extent has at most 256 chunks. The sign keeps the last term from being taken for the index's lower bound, which
+// would read all extents from the first.
+const EXTENTS_WITH: &str = "SELECT chunk, n, id, 0, 1, hash FROM contents WHERE chunk BETWEEN ?1 - 255 AND ?2 AND chunk + n > ?1 AND +chunk > 0
+     UNION ALL
+     SELECT e.chunk, e.n, e.content, e.at, 0, t.hash FROM extents e JOIN contents t ON t.id = e.content
+     WHERE e.chunk BETWEEN ?1 - 255 AND ?2 AND e.chunk + e.n > ?1 AND +e.chunk > 0";
+const CONTENTS_IN_BLOCK: &str =
+    "WITH hit(no) AS (SELECT c.no FROM segments s JOIN chunks c ON c.seg = s.id WHERE s.block = ?1)
+     SELECT t.id FROM hit JOIN contents t
+       ON t.chunk BETWEEN hit.no - 255 AND hit.no AND t.chunk + t.n > hit.no AND +t.chunk > 0
+     UNION SELECT e.content FROM hit JOIN extents e
+       ON e.chunk BETWEEN hit.no - 255 AND hit.no AND e.chunk + e.n > hit.no AND +e.chunk > 0";
+
+/// An extent of a content that is not all zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChunkUse {
+pub struct UsedExtent {
+    /// Its first chunk.
+    pub first: ChunkNo,
+    /// How many chunks it has, at most 256.
+    pub n: u32,
     /// The content.
     pub content: ContentId,
-    /// Offset of the extent in the file.
-    pub extent_at: u64,
-    /// First chunk of the extent.
-    pub extent_first: ChunkNo,
+    /// Its offset in the file.
+    pub at: u64,
+    /// Whether it is the content's first extent.
+    pub is_first: bool,
+    /// The content's hash.
+    pub hash: FileHash,
 }
 
 /// A file version that holds a given content.
@@ -33,22 +53,22 @@ pub struct ContentUser {
     pub last_run: Option<i64>,
 }
 
-/// The contents that use a chunk.
-pub fn uses_of_chunk(conn: &Connection, no: ChunkNo) -> Result<Vec<ChunkUse>> {
-    let mut select = conn.prepare_cached(
-        "SELECT id, 0, chunk FROM contents WHERE chunk BETWEEN ?1 - 255 AND ?1 AND chunk + n > ?1 AND chunk > 0
-         UNION ALL
-         SELECT content, at, chunk FROM extents WHERE chunk BETWEEN ?1 - 255 AND ?1 AND chunk + n > ?1 AND chunk > 0
-         ORDER BY 1, 2",
-    )?;
-    let rows = select.query_map([no.0], |row| {
-        Ok(ChunkUse {
-            content: ContentId(row.get(0)?),
-            extent_at: row.get::<_, i64>(1)?.cast_unsigned(),
-            extent_first: ChunkNo(row.get(2)?),
+/// The extents that have any of the chunks from `first` to `last`, by their first chunk.
+pub fn extents_with(conn: &Connection, first: ChunkNo, last: ChunkNo) -> Result<Vec<UsedExtent>> {
+    let mut select = conn.prepare_cached(EXTENTS_WITH)?;
+    let rows = select.query_map([first.0, last.0], |row| {
+        Ok(UsedExtent {
+            first: ChunkNo(row.get(0)?),
+            n: row.get(1)?,
+            content: ContentId(row.get(2)?),
+            at: row.get::<_, i64>(3)?.cast_unsigned(),
+            is_first: row.get(4)?,
+            hash: FileHash(row.get(5)?),
         })
     })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let mut extents: Vec<UsedExtent> = rows.collect::<rusqlite::Result<_>>()?;
+    extents.sort_unstable_by_key(|extent| (extent.first, extent.content, extent.at));
+    Ok(extents)
 }
 
 /// Hands every version that holds a content to `each`, by path and run.
@@ -57,13 +77,7 @@ pub fn for_each_user(
     content: ContentId,
     each: &mut dyn FnMut(ContentUser) -> Result<()>,
 ) -> Result<()> {
-    let sql = format!(
-        "SELECT d.source, d.path, v.name, v.first_run, v.last_run, {VERSION_COLUMNS} FROM (
-           SELECT dir, name, first_run, NULL AS last_run, {VERSION_COLUMNS} FROM live WHERE obj = ?1 AND mode >> 12 = 8
-           UNION ALL
-           SELECT dir, name, first_run, last_run, {VERSION_COLUMNS} FROM past WHERE obj = ?1 AND mode >> 12 = 8) v
-         JOIN dirs d ON d.id = v.dir ORDER BY d.source, d.path, v.name, v.first_run"
-    );
+    let sql = format!("{} ORDER BY source, path, name, first_run", users_sql());
     let mut select = conn.prepare_cached(&sql)?;
     let mut rows = select.query([content.0])?;
     while let Some(row) = rows.next()? {
@@ -75,21 +89,33 @@ pub fn for_each_user(
 /// The versions that hold a content, by path and run, if there are at most `limit` of them; else `None`, and
 /// [`for_each_user`] goes through them.
 pub fn users_up_to(conn: &Connection, content: ContentId, limit: usize) -> Result<Option<Vec<ContentUser>>> {
-    let counted: i64 = conn
-        .prepare_cached(
-            "SELECT count(*) FROM (SELECT 1 FROM live WHERE obj = ?1 AND mode >> 12 = 8
-             UNION ALL SELECT 1 FROM past WHERE obj = ?1 AND mode >> 12 = 8 LIMIT ?2)",
-        )?
-        .query_row(params![content.0, i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)], |row| row.get(0))?;
-    if usize::try_from(counted).map_or(true, |counted| counted > limit) {
+    static SQL: LazyLock<String> = LazyLock::new(|| format!("{} LIMIT ?2", users_sql()));
+    let mut select = conn.prepare_cached(&SQL)?;
+    let mut rows = select.query(params![content.0, i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)])?;
+    let mut users = Vec::new();
+    while let Some(row) = rows.next()? {
+        let place: (i64, Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        users.push((place, user_from_row(row)?));
+    }
+    if users.len() > limit {
         return Ok(None);
     }
-    let mut users = Vec::new();
-    for_each_user(conn, content, &mut |user| {
-        users.push(user);
-        Ok(())
-    })?;
-    Ok(Some(users))
+    users.sort_by(|(one, one_user), (other, other_user)| {
+        one.cmp(other).then_with(|| one_user.first_run.cmp(&other_user.first_run))
+    });
+    Ok(Some(users.into_iter().map(|(_, user)| user).collect()))
+}
+
+/// The versions that hold content `?1`, for [`user_from_row`].
+fn users_sql() -> String {
+    let of = |table: &str, last_run: &str| {
+        format!(
+            "SELECT d.source AS source, d.path AS path, v.name AS name, v.first_run AS first_run, {last_run}, {}
+             FROM {table} v JOIN dirs d ON d.id = v.dir WHERE v.obj = ?1 AND v.mode >> 12 = 8",
+            VERSION_COLUMNS.split(", ").map(|column| format!("v.{column}")).collect::<Vec<_>>().join(", ")
+        )
+    };
+    format!("{} UNION ALL {}", of("live", "NULL"), of("past", "v.last_run"))
 }
 
 fn user_from_row(row: &Row<'_>) -> Result<ContentUser> {
@@ -105,13 +131,7 @@ fn user_from_row(row: &Row<'_>) -> Result<ContentUser> {
 
 /// Contents that use any chunk whose first place is in `block`.
 pub fn contents_in_block(conn: &Connection, block: BlockNo) -> Result<Vec<ContentId>> {
-    let mut select = conn.prepare_cached(
-        "WITH hit(no) AS (SELECT c.no FROM segments s JOIN chunks c ON c.seg = s.id WHERE s.block = ?1)
-         SELECT t.id FROM hit JOIN contents t
-           ON t.chunk BETWEEN hit.no - 255 AND hit.no AND t.chunk + t.n > hit.no AND t.chunk > 0
-         UNION SELECT e.content FROM hit JOIN extents e
-           ON e.chunk BETWEEN hit.no - 255 AND hit.no AND e.chunk + e.n > hit.no AND e.chunk > 0",
-    )?;
+    let mut select = conn.prepare_cached(CONTENTS_IN_BLOCK)?;
     Ok(select.query_map([block.0], |row| row.get(0).map(ContentId))?.collect::<rusqlite::Result<_>>()?)
 }
 
@@ -157,10 +177,57 @@ pub fn contents_only_on(conn: &Connection, volumes: &[VolumeId]) -> Result<Vec<C
            WHERE (s.id IS NULL OR NOT {here})
              AND NOT EXISTS(SELECT 1 FROM chunk_more m JOIN segments s ON s.id = m.seg WHERE m.no = c.no AND {here}))
          SELECT t.id FROM away JOIN contents t
-           ON t.chunk BETWEEN away.no - 255 AND away.no AND t.chunk + t.n > away.no AND t.chunk > 0
+           ON t.chunk BETWEEN away.no - 255 AND away.no AND t.chunk + t.n > away.no AND +t.chunk > 0
          UNION SELECT e.content FROM away JOIN extents e
-           ON e.chunk BETWEEN away.no - 255 AND away.no AND e.chunk + e.n > away.no AND e.chunk > 0"
+           ON e.chunk BETWEEN away.no - 255 AND away.no AND e.chunk + e.n > away.no AND +e.chunk > 0"
     );
     let mut select = conn.prepare(&sql)?;
     Ok(select.query_map([], |row| row.get(0).map(ContentId))?.collect::<rusqlite::Result<_>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::Catalog;
+    use crate::catalog::settings::Settings;
+    use crate::model::ids::RepositoryUuid;
+    use crate::model::params::{ChunkerParams, Compression, HashAlgo, Reserve};
+    use rusqlite::StatementStatus;
+
+    #[test]
+    fn what_uses_a_chunk_is_found_without_going_through_all_that_was_stored_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            repository: RepositoryUuid([1; 16]),
+            hash: HashAlgo::Blake3,
+            chunker: ChunkerParams { min: 1 << 18, avg: 1 << 20, max: 1 << 22, normalization: 2 },
+            block_size: 1 << 20,
+            compression: Compression::None,
+            reserve: Reserve::Percent(1.0),
+        };
+        let catalog = Catalog::create(&dir.path().join("backup.cat"), &settings).unwrap();
+        let conn = catalog.conn();
+        conn.execute_batch(
+            "WITH RECURSIVE numbers(no) AS (SELECT 1 UNION ALL SELECT no + 1 FROM numbers WHERE no < 60000)
+             INSERT INTO contents(size, hash, chunk, n) SELECT no, randomblob(32), no, 1 FROM numbers;
+             INSERT INTO extents SELECT id, size, chunk, n FROM contents;
+             INSERT INTO blocks(id, name, kind, size, state) VALUES (1, randomblob(32), 1, 1, 'ok');
+             INSERT INTO segments(id, block, off, stored, raw, codec) VALUES (1, 1, 0, 1, 1, 0);
+             INSERT INTO chunks(no, id, len, seg, off) VALUES (59000, randomblob(32), 1, 1, 0);",
+        )
+        .unwrap();
+        let one_and_some = [vec![59_000, 59_000], vec![59_000, 59_010]].map(|range| (EXTENTS_WITH, range));
+        for (sql, range) in one_and_some.into_iter().chain([(CONTENTS_IN_BLOCK, vec![1])]) {
+            let mut select = conn.prepare(sql).unwrap();
+            let mut rows = select.query(rusqlite::params_from_iter(range)).unwrap();
+            let mut found = 0;
+            while rows.next().unwrap().is_some() {
+                found += 1;
+            }
+            drop(rows);
+            assert!((1..=22).contains(&found), "{found} of {sql}");
+            let steps = select.get_status(StatementStatus::VmStep);
+            assert!(steps < 20_000, "{steps} steps of {sql}");
+        }
+    }
 }

@@ -26,29 +26,48 @@ pub struct DirRow {
 #[derive(Debug, Default)]
 pub struct Interner {
     dirs: HashMap<(SourceId, Vec<u8>), DirId>,
+    /// The directory that was asked for last: rows come directory by directory.
+    last_dir: Option<((SourceId, Vec<u8>), DirId)>,
     owners: HashMap<Owner, i64>,
 }
 
 impl Interner {
     /// The number of a directory.
     pub fn dir(&mut self, conn: &Connection, source: SourceId, path: &[u8]) -> Result<DirId> {
-        let key = (source, path.to_vec());
-        if let Some(id) = self.dirs.get(&key) {
-            return Ok(*id);
+        if let Some(id) = self.known_dir(conn, source, path)? {
+            return Ok(id);
         }
-        let id = match find_dir(conn, source, path)? {
-            Some(row) => row.id,
-            None => {
-                conn.prepare_cached("INSERT INTO dirs(source, path) VALUES(?1, ?2)")?
-                    .execute(params![source.0, path])?;
-                DirId(conn.last_insert_rowid())
-            }
+        conn.prepare_cached("INSERT INTO dirs(source, path) VALUES(?1, ?2)")?.execute(params![source.0, path])?;
+        let id = DirId(conn.last_insert_rowid());
+        self.remember((source, path.to_vec()), id);
+        Ok(id)
+    }
+
+    /// The number of a directory, if its name was ever met.
+    pub fn known_dir(&mut self, conn: &Connection, source: SourceId, path: &[u8]) -> Result<Option<DirId>> {
+        if let Some((last, id)) = &self.last_dir
+            && last.0 == source
+            && last.1 == path
+        {
+            return Ok(Some(*id));
+        }
+        let key = (source, path.to_vec());
+        let id = match self.dirs.get(&key) {
+            Some(id) => Some(*id),
+            None => find_dir(conn, source, path)?.map(|row| row.id),
         };
+        if let Some(id) = id {
+            self.remember(key, id);
+        }
+        Ok(id)
+    }
+
+    fn remember(&mut self, key: (SourceId, Vec<u8>), id: DirId) {
         if self.dirs.len() >= REMEMBERED_MAX {
             self.dirs.clear();
         }
-        self.dirs.insert(key, id);
-        Ok(id)
+        self.dirs.insert(key.clone(), id);
+        self.last_dir = Some((key, id));
     }
 
     /// The number of an owner.

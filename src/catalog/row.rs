@@ -5,7 +5,7 @@ use super::error::{CatalogError, Result};
 use super::interned::{Interner, attrs_by_id, owner_by_id};
 use crate::model::entry::EntryKind;
 use crate::model::ids::ContentId;
-use crate::model::version::{Detection, Marks, Object, Version};
+use crate::model::version::{Detection, Marks, Object, Owner, Version};
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, Row, ToSql};
 
@@ -134,23 +134,46 @@ impl StoredVersion {
 
     /// The version with owner, content hash and attributes in full.
     pub fn resolve(&self, conn: &Connection) -> Result<Version> {
+        let (owner, attrs) = (owner_by_id(conn, self.owner)?, attrs_by_id(conn, self.attr)?);
+        Ok(self.with((owner, self.object.resolve(conn)?, attrs)))
+    }
+}
+
+impl StoredVersion {
+    /// As [`Self::resolve`], beside another version in both forms: what the two share is not looked up again.
+    pub fn resolve_beside(&self, conn: &Connection, (stored, full): (&Self, &Version)) -> Result<Version> {
         let object = match &self.object {
-            StoredObject::Nothing => Object::Nothing,
-            StoredObject::Content(id) => Object::Content(contents::hash_of(conn, *id)?),
-            StoredObject::Target(target) => Object::Target(target.clone()),
-            StoredObject::Device(number) => Object::Device(*number),
+            object if *object == stored.object && self.kind == stored.kind => full.object.clone(),
+            object => object.resolve(conn)?,
         };
-        Ok(Version {
+        let owner = if self.owner == stored.owner { full.owner.clone() } else { owner_by_id(conn, self.owner)? };
+        let attrs = if self.attr == stored.attr { full.attrs.clone() } else { attrs_by_id(conn, self.attr)? };
+        Ok(self.with((owner, object, attrs)))
+    }
+
+    fn with(&self, (owner, object, attrs): (Owner, Object, Vec<u8>)) -> Version {
+        Version {
             kind: self.kind,
             mode: self.mode,
-            owner: owner_by_id(conn, self.owner)?,
+            owner,
             size: self.size,
             mtime_ns: self.mtime_ns,
             btime_ns: self.btime_ns,
             link: self.link,
             inconsistent: self.inconsistent,
             object,
-            attrs: attrs_by_id(conn, self.attr)?,
+            attrs,
+        }
+    }
+}
+
+impl StoredObject {
+    fn resolve(&self, conn: &Connection) -> Result<Object> {
+        Ok(match self {
+            Self::Nothing => Object::Nothing,
+            Self::Content(id) => Object::Content(contents::hash_of(conn, *id)?),
+            Self::Target(target) => Object::Target(target.clone()),
+            Self::Device(number) => Object::Device(*number),
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use super::error::{CatalogError, Result};
 use super::interned::{Interner, find_dir};
-use super::row::{StoredVersion, VERSION_COLUMNS};
+use super::row::{StoredObject, StoredVersion, VERSION_COLUMNS};
 use crate::format::manifest::RunCounts;
 use crate::model::entry::EntryKind;
 use crate::model::ids::{ContentId, DirId, RunSeq, SourceId, StateDigest};
@@ -39,7 +39,10 @@ pub enum Change {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
     /// The state is another.
-    Changed,
+    Changed {
+        /// What the path held, if that was a regular file.
+        before: Option<ContentId>,
+    },
     /// Only detection fields are.
     Touched,
     /// There was nothing to end.
@@ -56,6 +59,21 @@ pub struct ApplyRun {
     /// The last complete run of the source: `last_run` of what ends.
     pub prev: Option<RunSeq>,
 }
+
+const INSERT_LIVE: &str = "INSERT INTO live(dir, name, first_run, mode, owner, size, mtime_ns, btime_ns, obj, link,
+     attr, flags, ctime_ns, ino, nlink, marks)
+     VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+const UPDATE_LIVE: &str = "UPDATE live SET first_run = ?3, mode = ?4, owner = ?5, size = ?6, mtime_ns = ?7,
+     btime_ns = ?8, obj = ?9, link = ?10, attr = ?11, flags = ?12, ctime_ns = ?13, ino = ?14, nlink = ?15, marks = ?16
+     WHERE dir = ?1 AND name = ?2";
+/// The same without `obj`; what is bound as ?9 is the object that the row has.
+const UPDATE_LIVE_SAME_OBJECT: &str = "UPDATE live SET first_run = ?3, mode = ?4, owner = ?5, size = ?6,
+     mtime_ns = ?7, btime_ns = ?8, link = ?10, attr = ?11, flags = ?12, ctime_ns = ?13, ino = ?14, nlink = ?15,
+     marks = ?16 WHERE dir = ?1 AND name = ?2 AND obj IS ?9";
+const BURY: &str = "INSERT INTO past(dir, name, first_run, last_run, why, mode, owner, size, mtime_ns, btime_ns, obj,
+     link, attr, flags)
+     SELECT dir, name, first_run, ?3, ?4, mode, owner, size, mtime_ns, btime_ns, obj, link, attr, flags
+     FROM live WHERE dir = ?1 AND name = ?2";
 
 /// Applies changes in one transaction, keeping the digest and the counts.
 pub struct Applier<'c> {
@@ -95,11 +113,13 @@ impl<'c> Applier<'c> {
                 self.put(Place { dir, dir_id, name }, (version, &stored), detection)
             }
             Change::Touch { detection, btime_ns } => {
-                self.touch(dir, name, (*detection, *btime_ns))?;
+                if let Some(dir_id) = self.interner.known_dir(self.conn, self.run.source, dir)? {
+                    self.touch(Place { dir, dir_id, name }, (*detection, *btime_ns))?;
+                }
                 Ok(Applied::Touched)
             }
-            Change::End(reason) => match find_dir(self.conn, self.run.source, dir)? {
-                Some(row) => self.end(Place { dir, dir_id: row.id, name }, *reason),
+            Change::End(reason) => match self.interner.known_dir(self.conn, self.run.source, dir)? {
+                Some(dir_id) => self.end(Place { dir, dir_id, name }, *reason),
                 None => Ok(Applied::Nothing),
             },
         }
@@ -120,32 +140,41 @@ impl<'c> Applier<'c> {
         detection: &Detection,
     ) -> Result<Applied> {
         let full_path = path::join(place.dir, place.name);
-        if let Some((old, first_run)) = self.live_row(place)? {
-            let old_version = old.resolve(self.conn)?;
-            let (old_hash, new_hash) = (old_version.row_hash(&full_path), version.row_hash(&full_path));
-            if old_hash == new_hash {
-                self.touch(place.dir, place.name, (*detection, version.btime_ns))?;
-                return Ok(Applied::Touched);
-            }
-            if old.kind == EntryKind::Dir && version.kind != EntryKind::Dir {
-                self.end_below(&full_path, EndReason::Deleted)?;
-            }
-            if old.kind != version.kind || old_version.object != version.object {
-                self.counts.modified += 1;
-            } else {
-                self.counts.metadata += 1;
-            }
-            self.digest.remove(old_hash);
-            self.bury(place, (&old, first_run), EndReason::Modified)?;
-            self.digest.add(new_hash);
-        } else {
+        let Some((old, first_run)) = self.live_row(place)? else {
             self.counts.added += 1;
             self.digest.add(version.row_hash(&full_path));
+            self.write_row(INSERT_LIVE, place, (stored, detection))?;
+            return Ok(Applied::Changed { before: None });
+        };
+        let old_version = old.resolve_beside(self.conn, (stored, version))?;
+        let (old_hash, new_hash) = (old_version.row_hash(&full_path), version.row_hash(&full_path));
+        if old_hash == new_hash {
+            self.touch(place, (*detection, version.btime_ns))?;
+            return Ok(Applied::Touched);
         }
-        let sql = "INSERT OR REPLACE INTO live(dir, name, first_run, mode, owner, size, mtime_ns, btime_ns, obj, link,
-                   attr, flags, ctime_ns, ino, nlink, marks)
-                   VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
-        self.conn.prepare_cached(sql)?.execute(params![
+        if old.kind == EntryKind::Dir && version.kind != EntryKind::Dir {
+            self.end_below(&full_path, EndReason::Deleted)?;
+        }
+        if old.kind != version.kind || old_version.object != version.object {
+            self.counts.modified += 1;
+        } else {
+            self.counts.metadata += 1;
+        }
+        self.digest.remove(old_hash);
+        self.bury(place, first_run, EndReason::Modified)?;
+        self.digest.add(new_hash);
+        // A column that is not set costs its index nothing.
+        let update = if old.object == stored.object { UPDATE_LIVE_SAME_OBJECT } else { UPDATE_LIVE };
+        self.write_row(update, place, (stored, detection))?;
+        let before = match old.object {
+            StoredObject::Content(id) => Some(id),
+            _ => None,
+        };
+        Ok(Applied::Changed { before })
+    }
+
+    fn write_row(&self, sql: &str, place: Place<'_>, (stored, detection): (&StoredVersion, &Detection)) -> Result<()> {
+        let written = self.conn.prepare_cached(sql)?.execute(params![
             place.dir_id.0,
             place.name,
             self.run.run.0,
@@ -163,7 +192,7 @@ impl<'c> Applier<'c> {
             detection.nlink,
             detection.marks.bits(),
         ])?;
-        Ok(Applied::Changed)
+        if written == 1 { Ok(()) } else { Err(CatalogError::damaged("a row was not written")) }
     }
 
     fn live_row(&self, place: Place<'_>) -> Result<Option<(StoredVersion, i64)>> {
@@ -176,43 +205,24 @@ impl<'c> Applier<'c> {
         }
     }
 
-    /// Moves a version from `live` to `past`; its row in `live` is left to the caller.
-    fn bury(&self, place: Place<'_>, (old, first_run): (&StoredVersion, i64), why: EndReason) -> Result<()> {
+    /// Copies a version from `live` to `past`; its row in `live` is left to the caller.
+    fn bury(&self, place: Place<'_>, first_run: i64, why: EndReason) -> Result<()> {
         let last_run = self.run.prev.filter(|prev| prev.0 >= first_run);
         let last_run = last_run.ok_or(CatalogError::Contradiction("one run changes a path twice"))?;
-        let sql = "INSERT INTO past(dir, name, first_run, last_run, why, mode, owner, size, mtime_ns, btime_ns, obj,
-                   link, attr, flags) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
-        self.conn.prepare_cached(sql)?.execute(params![
-            place.dir_id.0,
-            place.name,
-            first_run,
-            last_run.0,
-            why as u8,
-            old.st_mode(),
-            old.owner,
-            old.size.cast_signed(),
-            old.mtime_ns,
-            old.btime_ns,
-            old.object,
-            old.link,
-            old.attr,
-            old.flags(),
-        ])?;
-        Ok(())
+        let copied =
+            self.conn.prepare_cached(BURY)?.execute(params![place.dir_id.0, place.name, last_run.0, why as u8])?;
+        if copied == 1 { Ok(()) } else { Err(CatalogError::damaged("a row that ends is not there")) }
     }
 
-    fn touch(&self, dir: &[u8], name: &[u8], (detection, btime_ns): (Detection, Option<i64>)) -> Result<()> {
-        let Some(row) = find_dir(self.conn, self.run.source, dir)? else {
-            return Ok(());
-        };
+    fn touch(&self, place: Place<'_>, (detection, btime_ns): (Detection, Option<i64>)) -> Result<()> {
         self.conn
             .prepare_cached(
                 "UPDATE live SET ctime_ns = ?3, ino = ?4, nlink = ?5, marks = ?6, btime_ns = ?7
                  WHERE dir = ?1 AND name = ?2",
             )?
             .execute(params![
-                row.id.0,
-                name,
+                place.dir_id.0,
+                place.name,
                 detection.ctime_ns,
                 detection.ino.cast_signed(),
                 detection.nlink,
@@ -229,7 +239,8 @@ impl<'c> Applier<'c> {
             Some(EntryKind::Dir) if !place.name.is_empty() => self.end_below(&full_path, reason)?,
             Some(_) => {}
         }
-        Ok(Applied::Changed)
+        // What ends holds nothing that a record could copy from.
+        Ok(Applied::Changed { before: None })
     }
 
     /// Ends every live version whose path is not in `keep`: for a record of the whole state.
@@ -264,7 +275,7 @@ impl<'c> Applier<'c> {
             return Ok(None);
         };
         self.digest.remove(old.resolve(self.conn)?.row_hash(&path::join(place.dir, place.name)));
-        self.bury(place, (&old, first_run), reason)?;
+        self.bury(place, first_run, reason)?;
         self.conn
             .prepare_cached("DELETE FROM live WHERE dir = ?1 AND name = ?2")?
             .execute(params![place.dir_id.0, place.name])?;
@@ -302,7 +313,7 @@ pub fn dirs_within(conn: &Connection, source: SourceId, top: &[u8]) -> Result<Ve
     Ok(dirs)
 }
 
-/// A live row's version, for encoders that must know what a change replaces.
+/// A live row's version, for readers of records that must know what a change replaces.
 pub fn live_version(conn: &Connection, source: SourceId, (dir, name): (&[u8], &[u8])) -> Result<Option<StoredVersion>> {
     let Some(row) = find_dir(conn, source, dir)? else {
         return Ok(None);

@@ -2,6 +2,7 @@
 
 use super::output::Output;
 use super::problems::{self, JsonProblem};
+use super::select::SelectArgs;
 use super::session::Session;
 use super::{first_backup, values, words};
 use clap::Args;
@@ -22,7 +23,8 @@ no catalog yet, or one without volumes, these are made first.
 Examples:
   raidtape backup ~/photos
   raidtape --catalog backup.cat backup ~/photos --volume /mnt/disk1/raidtape
-  raidtape backup /mnt/snapshot --name /home --max-workers 4 -q")]
+  raidtape backup /mnt/snapshot --name /home --max-workers 4 -q
+  raidtape backup / -x --exclude-caches -e '*.o' -e '/var/tmp/*'")]
 pub struct BackupArgs {
     /// The directory to back up
     dir: PathBuf,
@@ -32,7 +34,7 @@ pub struct BackupArgs {
     /// Threads that read, hash and compress [default: one per core]
     #[arg(long, value_name = "N", value_parser = values::threads)]
     max_workers: Option<NonZeroUsize>,
-    /// Threads that write blocks [default: one per volume, 4 at most]
+    /// Threads that write blocks [default: one per volume, 2 at least and 4 at most]
     #[arg(long, value_name = "N", value_parser = values::threads)]
     max_write_workers: Option<NonZeroUsize>,
     /// Do everything on one thread
@@ -57,6 +59,8 @@ pub struct BackupArgs {
     /// changes bytes, while the source still has them; each byte stored is read once more
     #[arg(long)]
     verify_after_write: bool,
+    #[command(flatten)]
+    select: SelectArgs,
 }
 
 /// Backs up, and tells what was done.
@@ -74,6 +78,7 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
         strict_ctime: args.strict_ctime,
         allow_empty: args.allow_empty,
         verify_after_write: args.verify_after_write,
+        select: args.select.options(),
     };
     let progress = session.progress();
     let report = backup(&mut repository, &options, &progress);

@@ -21,6 +21,7 @@ mod restore_folder;
 mod revert_to_run;
 mod runs;
 mod screen;
+mod select;
 mod session;
 mod signals;
 mod table;

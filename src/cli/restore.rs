@@ -106,7 +106,7 @@ pub fn tell(session: &mut Session, report: &RestoreReport) -> anyhow::Result<Exi
 fn warn(session: &Session, report: &RestoreReport) {
     if report.metadata_refused > 0 {
         session.warn(&format!(
-            "owner, mode or times of {} could not be set; root may do that",
+            "owner, mode, times or attributes of {} could not all be set; root may do more, or another file system",
             words::plural(report.metadata_refused, "name")
         ));
     }

@@ -3,6 +3,7 @@
 
 use crate::catalog::CatalogError;
 use crate::format::container::FormatError;
+use crate::model::ids::RunSeq;
 use crate::tree::error::TreeError;
 use crate::volume::handle::VolumeError;
 use crate::volume::store::StoreError;
@@ -40,6 +41,18 @@ pub enum EngineError {
     /// Opening, making or locking a volume.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// The catalog failed after the record of a run was durable on its volumes: the run is stored, and is in the catalog
+    /// now, or will be when the next backup has read that record.
+    #[error(
+        "run {run} is stored on its volumes, but the catalog could not be told: {source}. Nothing is lost: see to the disk of \
+         the catalog; the next backup puts the run into it"
+    )]
+    NotListed {
+        /// The run.
+        run: RunSeq,
+        /// The cause.
+        source: CatalogError,
+    },
     /// Reading or writing on a volume.
     #[error("volume {volume}: {source}")]
     Store {
@@ -111,7 +124,9 @@ impl EngineError {
             Self::NoVolume(_) => Exit::NoVolume,
             Self::Damage(_) | Self::Format { .. } => Exit::Damage,
             Self::Interrupted => Exit::Interrupted,
-            Self::Catalog(_) | Self::Store { .. } | Self::Unread { .. } | Self::Fault(_) => Exit::Failed,
+            Self::Catalog(_) | Self::NotListed { .. } | Self::Store { .. } | Self::Unread { .. } | Self::Fault(_) => {
+                Exit::Failed
+            }
         }
     }
 

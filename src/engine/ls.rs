@@ -83,9 +83,11 @@ pub fn ls(repository: &Repository, options: &LsOptions, each: &mut dyn FnMut(LsE
 }
 
 fn list_page(repository: &Repository, page: Vec<Entry>, each: &mut dyn FnMut(LsEntry)) -> Result<()> {
-    for entry in page {
-        each(listed(repository, entry)?);
-    }
+    // Nobody who takes the entries is waited for while the state of the catalog is held.
+    let held = repository.catalog.reading()?;
+    let listed: Vec<LsEntry> = page.into_iter().map(|entry| listed(repository, entry)).collect::<Result<_>>()?;
+    drop(held);
+    listed.into_iter().for_each(each);
     Ok(())
 }
 

@@ -2,16 +2,14 @@
 //! `manifest_file`'s business; when, that of the verb.
 
 use super::manifest_file::ManifestSink;
-use crate::catalog::row::StoredObject;
-use crate::catalog::versions::{Applied, Change, live_version};
+use crate::catalog::versions::{Applied, Change};
 use crate::catalog::{CatalogError, Connection, blocks, contents, places};
 use crate::format::manifest::{
     BlockRecord, DictionaryRun, ManifestMeta, ManifestVolume, SECTION_RAW_TARGET, SectionTag,
 };
 use crate::format::manifest_rows::{ContentOp, PutRow, Row, RowEncoder};
 use crate::model::content::Content;
-use crate::model::entry::EntryKind;
-use crate::model::ids::{ChunkNo, SourceId};
+use crate::model::ids::{ChunkNo, ContentId};
 use crate::model::version::{Object, Version};
 use std::collections::{BTreeMap, HashMap};
 
@@ -30,10 +28,6 @@ pub trait RowSource {
 pub struct ManifestEncoder<'e> {
     /// The catalog before the run's last transaction.
     pub before: &'e Connection,
-    /// Whose rows.
-    pub source: SourceId,
-    /// Whether files may be said by what the same path held before.
-    pub may_copy: bool,
 }
 
 /// Chunk numbers as disjoint ranges, first → behind the last.
@@ -95,12 +89,12 @@ impl ManifestEncoder<'_> {
 
     fn write_dictionary(&self, sink: &mut ManifestSink, new: &Ranges, rows: &dyn RowSource) -> Result<()> {
         let mut old = Ranges::default();
-        rows.for_each(&mut |dir, name, (change, applied, content)| {
-            let Some(content) = content.filter(|_| applied == Applied::Changed) else { return Ok(()) };
-            if self.is_same_content(dir, name, change)? {
+        rows.for_each(&mut |_, _, (change, applied, content)| {
+            let (Applied::Changed { before }, Some(content)) = (applied, content) else { return Ok(()) };
+            if is_same_content(change, before) {
                 return Ok(());
             }
-            for op in self.ops(dir, name, content)? {
+            for op in self.ops(content, before)? {
                 if let ContentOp::Chunks { first, n } = op {
                     (0..i64::from(n))
                         .map(|step| first.0 + step)
@@ -138,7 +132,7 @@ impl ManifestEncoder<'_> {
             if applied == Applied::Nothing {
                 return Ok(());
             }
-            let row = self.row(dir, name, (change, applied, content))?;
+            let row = self.row(name, (change, applied, content))?;
             if section.len() > SECTION_RAW_TARGET {
                 sink.put_section(&std::mem::replace(&mut section, SectionTag::Rows.start()));
                 encoder = RowEncoder::default();
@@ -157,21 +151,20 @@ impl ManifestEncoder<'_> {
         Ok(())
     }
 
-    fn row(
-        &self,
-        dir: &[u8],
-        name: &[u8],
-        (change, applied, content): (&Change, Applied, Option<&Content>),
-    ) -> Result<Row> {
+    fn row(&self, name: &[u8], (change, applied, content): (&Change, Applied, Option<&Content>)) -> Result<Row> {
         let name_bytes = name.to_vec();
         Ok(match change {
             Change::Put { version, detection, .. } if applied == Applied::Touched => {
                 Row::Touch { name: name_bytes, detection: *detection, btime_ns: version.btime_ns }
             }
             Change::Put { version, detection, .. } => {
-                let same_content = self.is_same_content(dir, name, change)?;
+                let before = match applied {
+                    Applied::Changed { before } => before,
+                    Applied::Touched | Applied::Nothing => None,
+                };
+                let same_content = is_same_content(change, before);
                 let ops = match content {
-                    Some(content) if !same_content => self.ops(dir, name, content)?,
+                    Some(content) if !same_content => self.ops(content, before)?,
                     _ => Vec::new(),
                 };
                 let hash_is_chunk_id = self.hash_is_chunk_id(version, &ops)?;
@@ -191,16 +184,6 @@ impl ManifestEncoder<'_> {
         })
     }
 
-    /// Whether a file has the content that its path had before.
-    fn is_same_content(&self, dir: &[u8], name: &[u8], change: &Change) -> Result<bool> {
-        let Change::Put { content: Some(content), .. } = change else { return Ok(false) };
-        if !self.may_copy {
-            return Ok(false);
-        }
-        let old = live_version(self.before, self.source, (dir, name))?;
-        Ok(old.is_some_and(|old| old.kind == EntryKind::File && old.object == StoredObject::Content(*content)))
-    }
-
     fn hash_is_chunk_id(&self, version: &Version, ops: &[ContentOp]) -> Result<bool> {
         let (Object::Content(hash), [ContentOp::Chunks { first, n: 1 }]) = (&version.object, ops) else {
             return Ok(false);
@@ -209,8 +192,11 @@ impl ManifestEncoder<'_> {
     }
 
     /// How a content is said: what the same path held before is copied, the rest named by chunk numbers.
-    fn ops(&self, dir: &[u8], name: &[u8], content: &Content) -> Result<Vec<ContentOp>> {
-        let base = if self.may_copy { self.base_pieces(dir, name)? } else { HashMap::new() };
+    fn ops(&self, content: &Content, before: Option<ContentId>) -> Result<Vec<ContentOp>> {
+        let base = match before {
+            Some(id) => self.base_pieces(id)?,
+            None => HashMap::new(),
+        };
         let mut ops = Vec::new();
         for (index, extent) in content.extents.iter().enumerate() {
             if extent.chunk.0 == 0 {
@@ -225,14 +211,9 @@ impl ManifestEncoder<'_> {
         Ok(ops)
     }
 
-    /// Ordinals of the chunks that the path's content had before. A single chunk is not worth a look.
-    fn base_pieces(&self, dir: &[u8], name: &[u8]) -> Result<HashMap<i64, u64>> {
+    /// Ordinals of the chunks of the content that the path had before.
+    fn base_pieces(&self, id: ContentId) -> Result<HashMap<i64, u64>> {
         let mut pieces = HashMap::new();
-        let Some(old) = live_version(self.before, self.source, (dir, name))? else { return Ok(pieces) };
-        let StoredObject::Content(id) = old.object else { return Ok(pieces) };
-        if old.kind != EntryKind::File {
-            return Ok(pieces);
-        }
         let mut ordinal = 0_u64;
         for extent in contents::get(self.before, id)?.extents {
             for step in 0..i64::from(extent.n) {
@@ -244,6 +225,11 @@ impl ManifestEncoder<'_> {
         }
         Ok(pieces)
     }
+}
+
+/// Whether a file has the content that its path had before.
+fn is_same_content(change: &Change, before: Option<ContentId>) -> bool {
+    matches!(change, Change::Put { content: Some(content), .. } if before == Some(*content))
 }
 
 /// Appends a chunk, joining it to the op before where it goes on from that.

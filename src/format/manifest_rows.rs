@@ -1,6 +1,7 @@
 //! Rows of a manifest: versions put, touched and ended, directory by directory. Neighbouring rows resemble each
 //! other, so times, inodes and chunk numbers are written as differences; each section starts afresh.
 
+use super::attrs;
 use super::bytes::{Reader, put_bytes, put_signed, put_varint};
 use super::container::FormatError;
 use crate::model::entry::EntryKind;
@@ -290,6 +291,7 @@ impl<'a> RowDecoder<'a> {
         let age_ns = if has(HAS_BTIME) { Some(self.fields.signed()?) } else { None };
         let link = if has(HAS_LINK) { self.fields.signed()? } else { 0 };
         let attrs = if has(HAS_ATTRS) { self.fields.bytes(SECTION_RAW_MAX)?.to_vec() } else { Vec::new() };
+        attrs::decode(&attrs)?;
         let detection = self.detection(self.context.mtime_ns)?;
         let (object, ops) = match kind {
             _ if same_content => (Object::Content(FileHash([0; 32])), Vec::new()),
@@ -372,11 +374,16 @@ mod tests {
                 link: 3,
                 inconsistent: true,
                 object: Object::Content(FileHash([5; 32])),
-                attrs: b"xattrs".to_vec(),
+                attrs: b"\x02\x01\x40".to_vec(),
             },
             hash_is_chunk_id: false,
             same_content: false,
-            detection: Detection { ctime_ns: -5, ino: u64::MAX, nlink: 2, marks: Marks { racy: true, recheck: false } },
+            detection: Detection {
+                ctime_ns: -5,
+                ino: u64::MAX,
+                nlink: 2,
+                marks: Marks { racy: true, recheck: false, attrs_known: true },
+            },
             ops,
         }))
     }

@@ -3,6 +3,7 @@
 //! Decoders are total: whatever the bytes, the answer is a value or an error, never a panic and never an
 //! allocation that the bytes alone could make large.
 
+pub mod attrs;
 pub mod block;
 pub mod bytes;
 pub mod container;

@@ -25,6 +25,10 @@ pub const PATH_LEN_MAX: usize = 4096 * 256;
 /// Bytes of a symlink's target at most (`PATH_MAX`).
 pub const LINK_TARGET_LEN_MAX: usize = 4096;
 
+/// Bytes of one file's extended attributes and flags at most: 16 values of the longest kind that Linux takes. What is
+/// beyond is a problem of that file, and not stored.
+pub const ATTRS_LEN_MAX: usize = 1 << 20;
+
 /// Chunks of one extent at most, so that the extents that hold a given chunk are found by an index range.
 pub const EXTENT_CHUNKS_MAX: u32 = 256;
 

@@ -2,6 +2,7 @@
 //!
 //! Every other room may use this one; it uses none. An identity is a newtype, never a bare integer or string.
 
+pub mod attrs;
 pub mod content;
 pub mod entry;
 pub mod ids;

@@ -23,6 +23,8 @@ pub enum ProblemOp {
     Write = 7,
     /// Stored bytes that are damaged or on a volume that is not here.
     Data = 8,
+    /// Reading extended attributes or flags; the file is stored without them, or with those of the version before.
+    Attrs = 9,
 }
 
 /// One source file that was skipped or stored as inconsistent, or one target that could not be restored.

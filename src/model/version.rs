@@ -98,17 +98,19 @@ pub struct Marks {
     pub racy: bool,
     /// Stored bytes of it were found damaged: read it again.
     pub recheck: bool,
+    /// Its attributes were looked at, all of them. Rows of releases that did not are without it.
+    pub attrs_known: bool,
 }
 
 impl Marks {
     /// The number in catalog and manifest.
     pub fn bits(self) -> u8 {
-        u8::from(self.racy) | u8::from(self.recheck) << 1
+        u8::from(self.racy) | u8::from(self.recheck) << 1 | u8::from(self.attrs_known) << 2
     }
 
     /// The inverse of [`Self::bits`]; unknown bits are dropped.
     pub fn from_bits(bits: u8) -> Self {
-        Self { racy: bits & 1 != 0, recheck: bits & 2 != 0 }
+        Self { racy: bits & 1 != 0, recheck: bits & 2 != 0, attrs_known: bits & 4 != 0 }
     }
 }
 

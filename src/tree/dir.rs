@@ -11,11 +11,12 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::attrs::{FoundAttrs, attrs_of_fd, attrs_of_name};
 use super::beneath::{FdBudget, FdPermit, open_beneath};
 use super::error::TreeError;
 use super::source_file::SourceFile;
-use super::stat::{stamp_clock_ns, stat_at};
-use crate::model::entry::Stat;
+use super::stat::{stamp_clock_ns, stat_at, stat_fd};
+use crate::model::entry::{EntryKind, Stat};
 use crate::model::path::is_valid_name;
 
 const DIR_FLAGS: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -118,6 +119,27 @@ impl Dir {
         self.with_name(name, |dir| stat_at(dir, name, stamp_clock_ns()))
     }
 
+    /// Extended attributes and flags of `name`, which is of this kind; of the directory itself when it is empty. An
+    /// error only when the name cannot be opened or is another kind of file by now.
+    pub fn attrs(&self, name: &[u8], kind: EntryKind) -> io::Result<FoundAttrs> {
+        if name.is_empty() {
+            return self.with_fd(|fd| Ok(attrs_of_fd(fd)));
+        }
+        self.with_name(name, |dir| {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+            let flags = match kind {
+                EntryKind::Dir => flags | OFlags::DIRECTORY,
+                EntryKind::File => flags,
+                _ => return Ok(attrs_of_name(dir, name)),
+            };
+            let opened = open_quietly(|atime| rustix::fs::openat(dir, name, flags | atime, Mode::empty()))?;
+            if stat_fd(&opened)?.kind != kind {
+                return Err(io::Error::other("it is another kind of file by now"));
+            }
+            Ok(attrs_of_fd(opened.as_fd()))
+        })
+    }
+
     /// The target of the symlink `name`.
     pub fn read_link(&self, name: &[u8]) -> io::Result<Vec<u8>> {
         self.with_name(name, |dir| Ok(rustix::fs::readlinkat(dir, name, Vec::new())?.into_bytes()))
@@ -143,7 +165,6 @@ fn open_quietly(open: impl Fn(OFlags) -> rustix::io::Result<OwnedFd>) -> io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::entry::EntryKind;
 
     fn sample() -> tempfile::TempDir {
         let temp = tempfile::tempdir().unwrap();

@@ -32,6 +32,22 @@ pub enum TreeError {
         /// The system's answer.
         source: io::Error,
     },
+    /// A pattern that has no meaning.
+    #[error("the pattern `{pattern}` is not valid: {text}")]
+    BadPattern {
+        /// As it was given.
+        pattern: String,
+        /// What is wrong with it.
+        text: String,
+    },
+    /// A file with patterns that cannot be read.
+    #[error("the patterns in {} cannot be read: {source}", path.display())]
+    PatternsUnreadable {
+        /// As it was given.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// The restore target does not exist and was not to be created.
     #[error("restore target {} does not exist", path.display())]
     TargetMissing {

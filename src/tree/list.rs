@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::dir::Dir;
 use super::mount::is_mount_point;
+use super::select::Selection;
 use super::stat::{fs_trust, stat_at, stat_fd};
 use crate::model::entry::{EntryKind, FsTrust, Stat};
 use crate::model::limits::PATH_LEN_MAX;
@@ -27,6 +28,8 @@ pub enum Select {
     Take,
     /// It is named in [`Listing::skipped`] only; a directory is not walked.
     Skip,
+    /// The user does not want it: it is named in [`Listing::left_out`] only; a directory is not walked.
+    LeaveOut,
 }
 
 /// Decides by path (inside the source) and metadata; called on every thread of the walker, once per entry.
@@ -57,12 +60,16 @@ pub struct Listing {
     pub entries: Vec<Entry>,
     /// Names that exist and whose metadata could not be read, sorted.
     pub unreadable: Vec<(Vec<u8>, Problem)>,
-    /// Names that the selection left out, sorted.
+    /// Names that the caller's function skipped, sorted.
     pub skipped: Vec<Vec<u8>>,
+    /// Names that the user does not want, sorted.
+    pub left_out: Vec<Vec<u8>>,
     /// What the file system can be trusted with.
     pub trust: FsTrust,
     /// Whether it lies on another device than the directory above it.
     pub is_mount_point: bool,
+    /// What it holds is left out as a whole, whatever that is, and was not listed.
+    pub is_left_out: bool,
 }
 
 /// A directory that is known by name and not listed yet.
@@ -86,13 +93,14 @@ impl Task {
 pub(super) struct Lister {
     root: Dir,
     select: SelectFn,
+    selection: Arc<Selection>,
     buffer: Vec<u8>,
     path: Vec<u8>,
 }
 
 impl Lister {
-    pub(super) fn new(root: Dir, select: SelectFn) -> Self {
-        Self { root, select, buffer: Vec::with_capacity(GETDENTS_LEN), path: Vec::new() }
+    pub(super) fn new(root: Dir, (select, selection): (SelectFn, Arc<Selection>)) -> Self {
+        Self { root, select, selection, buffer: Vec::with_capacity(GETDENTS_LEN), path: Vec::new() }
     }
 
     /// Lists the directory; the tasks are its subdirectories, in order, each with its path.
@@ -105,8 +113,10 @@ impl Lister {
             entries: Vec::new(),
             unreadable: Vec::new(),
             skipped: Vec::new(),
+            left_out: Vec::new(),
             trust: task.above.1,
             is_mount_point: false,
+            is_left_out: false,
         };
         let listed = match &task.parent {
             None => self.root.clone().with_fd(|fd| {
@@ -136,6 +146,10 @@ impl Lister {
         if listing.stat.dev != task.above.0 {
             listing.is_mount_point = true;
             listing.trust = fs_trust(fd);
+            if self.selection.one_file_system {
+                listing.is_left_out = true;
+                return Ok(());
+            }
         }
         self.path.clear();
         self.path.extend_from_slice(&listing.path);
@@ -161,11 +175,27 @@ impl Lister {
             } else {
                 Err(Errno::NAMETOOLONG.into())
             };
-            let chosen = stat.map(|stat| (stat, (self.select)(&self.path, &stat)));
+            let chosen = stat.map(|stat| (stat, choose((&self.select, &self.selection), &self.path, &stat)));
             place(listing, dir_len, &self.path, chosen);
         }
+        self.leave_to_tag(fd, listing);
         Ok(())
     }
+
+    /// Where a tag says so, all but the tag is left out; it speaks also where it is left out itself.
+    fn leave_to_tag(&self, fd: BorrowedFd<'_>, listing: &mut Listing) {
+        let tag = listing.entries.iter().position(|entry| self.selection.is_tag(fd, &entry.name));
+        if tag.is_some() || listing.left_out.iter().any(|name| self.selection.is_tag(fd, name)) {
+            let tag = tag.map(|at| listing.entries.swap_remove(at));
+            listing.left_out.extend(listing.entries.drain(..).map(|entry| entry.name));
+            listing.entries.extend(tag);
+        }
+    }
+}
+
+/// What becomes of an entry.
+fn choose((select, selection): (&SelectFn, &Selection), path: &[u8], stat: &Stat) -> Select {
+    if selection.takes(path, stat) { select(path, stat) } else { Select::LeaveOut }
 }
 
 /// Puts the entry `path`, whose name starts at `name_at`, where it belongs.
@@ -174,6 +204,7 @@ fn place(listing: &mut Listing, name_at: usize, path: &[u8], chosen: io::Result<
     match chosen {
         Ok((stat, Select::Take)) => listing.entries.push(Entry { name: name.to_vec(), stat }),
         Ok((_, Select::Skip)) => listing.skipped.push(name.to_vec()),
+        Ok((_, Select::LeaveOut)) => listing.left_out.push(name.to_vec()),
         // Gone since getdents: as if it had been gone before.
         Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
         Err(error) => {
@@ -187,10 +218,12 @@ fn sort(listing: &mut Listing) {
     listing.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     listing.unreadable.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     listing.skipped.sort_unstable();
+    listing.left_out.sort_unstable();
     // A directory that changes while it is listed may name an entry twice.
     listing.entries.dedup_by(|later, first| later.name == first.name);
     listing.unreadable.dedup_by(|later, first| later.0 == first.0);
     listing.skipped.dedup();
+    listing.left_out.dedup();
 }
 
 fn subdirs(listing: &Listing) -> Vec<(Vec<u8>, Task)> {

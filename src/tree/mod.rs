@@ -4,10 +4,12 @@
 //! those together with this room. All calls are relative to a descriptor, so that neither depth nor path length has
 //! a limit and a path is never resolved twice.
 
+pub mod attrs;
 pub mod dir;
 pub mod error;
 pub mod list;
 pub mod mount;
+pub mod select;
 pub mod source_file;
 pub mod stat;
 pub mod target;
@@ -17,6 +19,8 @@ pub mod walk;
 
 mod beneath;
 mod fd_pool;
+mod target_attrs;
 mod target_dirs;
 mod target_look;
 mod target_names;
+mod target_whole;

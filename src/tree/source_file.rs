@@ -9,6 +9,7 @@ use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Advice, SeekFrom};
 use rustix::io::{Errno, retry_on_intr};
 
+use super::attrs::{FoundAttrs, attrs_of_fd};
 use super::stat::{stamp_clock_ns, stat_fd};
 use crate::model::entry::{EntryKind, Stat};
 
@@ -61,9 +62,19 @@ impl SourceFile {
         stat_fd(&self.fd)
     }
 
+    /// Its extended attributes and flags.
+    pub fn attrs(&self) -> FoundAttrs {
+        attrs_of_fd(self.fd.as_fd())
+    }
+
     /// Reads at an offset, once; returns how many bytes, 0 at the end of the file.
     pub fn read_at(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         Ok(retry_on_intr(|| rustix::io::pread(&self.fd, &mut *bytes, offset))?)
+    }
+
+    /// Reads at an offset, once, as much as `bytes` has room for without growing, and appends it; returns how many bytes.
+    pub fn append_at(&self, offset: u64, bytes: &mut Vec<u8>) -> io::Result<usize> {
+        Ok(retry_on_intr(|| rustix::io::pread(&self.fd, rustix::buffer::spare_capacity(&mut *bytes), offset))?)
     }
 
     /// The next range (start, end) that may hold other bytes than zeros, at or after `offset`; `None` when only a

@@ -7,6 +7,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
@@ -16,6 +17,7 @@ use super::beneath::{kept_fds_max, open_beneath};
 use super::error::TreeError;
 use super::fd_pool::FdPool;
 use super::stat::{stat_at, stat_fd};
+use super::target_attrs::{hands_down, set_flags};
 use super::target_dirs::TargetDirs;
 use super::target_file::TargetFile;
 use super::target_meta::{MetaOutcome, TargetMeta, set_meta, set_meta_of_path};
@@ -66,6 +68,8 @@ pub struct Target {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) dirs: TargetDirs,
+    /// Some directory that was there has a default ACL or flags: what is made below it may begin with them.
+    hands_down: AtomicBool,
     pub(super) files: FdPool,
     pub(super) temp_names: TempNames,
 }
@@ -103,6 +107,7 @@ impl Target {
             _ => TreeError::TargetUnusable { path: path(), source },
         })?;
         let shared = Arc::new(Shared {
+            hands_down: AtomicBool::new(hands_down(root.as_fd())),
             dirs: TargetDirs::new(root, fds_max / 4),
             files: FdPool::new(fds_max),
             temp_names: TempNames::new(),
@@ -136,6 +141,7 @@ impl Target {
         }
         let there = stat_at(&*parent, name, 0).map_err(TreeError::at(path))?;
         if there.kind == EntryKind::Dir {
+            self.shared.look_at_old_dir(path);
             return Ok(false);
         }
         if existing == Existing::Refuse {
@@ -147,14 +153,19 @@ impl Target {
 
     /// Begins a regular file of `len` bytes, under a temporary name in its directory.
     pub fn begin_file(&self, path: &[u8], len: u64) -> Result<TargetFile, TreeError> {
-        TargetFile::create(&self.shared, path, len)
+        TargetFile::create(&self.shared, (path, len), None)
+    }
+
+    /// The same for a file that will get this metadata: some of it must be known before the first byte.
+    pub fn begin_file_of(&self, path: &[u8], len: u64, meta: &TargetMeta) -> Result<TargetFile, TreeError> {
+        TargetFile::create(&self.shared, (path, len), meta.attrs.as_deref())
     }
 
     /// Makes a symlink. `target` is any bytes without a zero; it is never followed.
     pub fn symlink(&self, path: &[u8], target: &[u8], placement: Placement<'_>) -> Result<MetaOutcome, TreeError> {
         self.make_small(path, placement.existing, |dir, temp| {
             rustix::fs::symlinkat(target, dir, temp)?;
-            meta_by_name(dir, temp, (EntryKind::Symlink, placement.meta))
+            meta_by_name(dir, temp, (EntryKind::Symlink, placement.meta), true)
         })
     }
 
@@ -177,7 +188,7 @@ impl Target {
         };
         self.make_small(path, placement.existing, |dir, temp| {
             rustix::fs::mknodat(dir, temp, file_type, Mode::RUSR | Mode::WUSR, rdev)?;
-            meta_by_name(dir, temp, (kind, placement.meta))
+            meta_by_name(dir, temp, (kind, placement.meta), !self.shared.hands_down())
         })
     }
 
@@ -189,11 +200,23 @@ impl Target {
             let (above, name) = split(path);
             let parent = self.shared.dirs.open(above)?;
             let dir = open_beneath(parent.as_fd(), name, DIR_FLAGS)?;
-            Ok(set_meta(dir.as_fd(), meta)?)
+            Ok(set_meta(dir.as_fd(), meta, false)?)
         };
         let outcome = set().map_err(TreeError::at(path));
         self.shared.dirs.forget(path);
         outcome
+    }
+
+    /// Makes a file or directory immutable or append-only, as `flags` say: after everything else, names included. True
+    /// when that was refused.
+    pub fn set_last_flags(&self, path: &[u8], flags: u32) -> Result<bool, TreeError> {
+        check(path)?;
+        let set = || -> io::Result<bool> {
+            let parent = self.shared.dirs.open(split(path).0)?;
+            let opened = open_beneath(parent.as_fd(), split(path).1, OFlags::RDONLY | OFlags::NONBLOCK)?;
+            Ok(set_flags(opened.as_fd(), flags, false)?)
+        };
+        set().map_err(TreeError::at(path))
     }
 
     /// Writes everything on the target's file system out (`syncfs`). A FUSE file system may ignore it.
@@ -236,6 +259,18 @@ impl Target {
 }
 
 impl Shared {
+    /// Whether what is made may begin with an ACL or flags that nobody asked for.
+    pub(super) fn hands_down(&self) -> bool {
+        self.hands_down.load(Ordering::Relaxed)
+    }
+
+    fn look_at_old_dir(&self, path: &[u8]) {
+        let (above, name) = split(path);
+        let opened = self.dirs.open(above).and_then(|parent| open_beneath(parent.as_fd(), name, DIR_FLAGS));
+        // What cannot be looked at counts as handing down: that costs a call for each file, no more.
+        self.hands_down.fetch_or(opened.map_or(true, |dir| hands_down(dir.as_fd())), Ordering::Relaxed);
+    }
+
     /// Checks a path that is to be written and opens its directory.
     pub(super) fn parent(&self, path: &[u8]) -> Result<Arc<OwnedFd>, TreeError> {
         check(path)?;
@@ -259,6 +294,7 @@ fn meta_by_name(
     dir: BorrowedFd<'_>,
     name: &str,
     (kind, meta): (EntryKind, &TargetMeta),
+    is_fresh: bool,
 ) -> rustix::io::Result<MetaOutcome> {
     let made = || {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -267,7 +303,7 @@ fn meta_by_name(
         if there.kind != kind || there.nlink != 1 {
             return Err(Errno::STALE);
         }
-        set_meta_of_path(fd.as_fd(), meta, kind == EntryKind::Symlink)
+        set_meta_of_path(fd.as_fd(), meta, (kind == EntryKind::Symlink, is_fresh))
     };
     made().inspect_err(|_| {
         let _ = rustix::fs::unlinkat(dir, name, AtFlags::empty());
@@ -280,9 +316,9 @@ mod tests {
     use rustix::fs::Uid;
     use std::fs;
     use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
-    use std::sync::atomic::{AtomicBool, Ordering};
 
-    const META: TargetMeta = TargetMeta { mode: 0o640, uid: u32::MAX, gid: u32::MAX, mtime_ns: 1_000_000_007 };
+    const META: TargetMeta =
+        TargetMeta { mode: 0o640, uid: u32::MAX, gid: u32::MAX, mtime_ns: 1_000_000_007, attrs: None };
     const REFUSE: Placement<'_> = Placement { meta: &META, existing: Existing::Refuse };
     const REPLACE: Placement<'_> = Placement { meta: &META, existing: Existing::Replace };
 
@@ -523,7 +559,7 @@ mod tests {
             return;
         }
         let (temp, target) = sample();
-        let meta = TargetMeta { mode: 0o6755, uid: 12345, gid: 54321, mtime_ns: 0 };
+        let meta = TargetMeta { mode: 0o6755, uid: 12345, gid: 54321, mtime_ns: 0, attrs: None };
         let placement = Placement { meta: &meta, existing: Existing::Refuse };
         let file = target.begin_file(b"f", 1).unwrap();
         file.write_at(0, b"x").unwrap();
@@ -545,7 +581,7 @@ mod tests {
     fn who_may_not_give_files_away_gets_them_without_suid() {
         let temp = tempfile::tempdir().unwrap();
         fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let meta = TargetMeta { mode: 0o6755, uid: 12345, gid: 54321, mtime_ns: 0 };
+        let meta = TargetMeta { mode: 0o6755, uid: 12345, gid: 54321, mtime_ns: 0, attrs: None };
         let outcomes = std::thread::scope(|scope| {
             let restore = || {
                 if rustix::process::geteuid().is_root() {

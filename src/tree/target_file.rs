@@ -15,8 +15,10 @@ use super::beneath::open_beneath;
 use super::error::TreeError;
 use super::fd_pool::Slot;
 use super::target::{Existing, Shared};
+use super::target_attrs::set_first_flags;
 use super::target_meta::{MetaOutcome, TargetMeta, set_meta};
 use super::target_names::put_in_place;
+use crate::model::attrs::Attrs;
 use crate::model::path::split;
 
 /// Longer files get their full length at once: the file system sees what is to come and refuses what it cannot
@@ -38,7 +40,11 @@ pub struct TargetFile {
 }
 
 impl TargetFile {
-    pub(super) fn create(shared: &Arc<Shared>, path: &[u8], len: u64) -> Result<Self, TreeError> {
+    pub(super) fn create(
+        shared: &Arc<Shared>,
+        (path, len): (&[u8], u64),
+        attrs: Option<&Attrs>,
+    ) -> Result<Self, TreeError> {
         let dir = shared.parent(path)?;
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let flags = flags | OFlags::CLOEXEC;
@@ -55,6 +61,7 @@ impl TargetFile {
             reached: AtomicU64::new(0),
             is_in_place: false,
         };
+        file.fd().and_then(|fd| Ok(set_first_flags(fd.as_fd(), attrs)?)).map_err(TreeError::at(path))?;
         if len >= LEN_AT_ONCE_MIN {
             file.reach_len().map_err(TreeError::at(path))?;
         }
@@ -90,7 +97,7 @@ impl TargetFile {
     fn finish_inner(&self, meta: &TargetMeta, existing: Existing) -> io::Result<MetaOutcome> {
         self.reach_len()?;
         let fd = self.fd()?;
-        let outcome = set_meta(fd.as_fd(), meta)?;
+        let outcome = set_meta(fd.as_fd(), meta, !self.shared.hands_down())?;
         let (parent, name) = split(&self.path);
         let dir = self.shared.dirs.open(parent)?;
         put_in_place(dir.as_fd(), &self.temp, name, existing)?;

@@ -15,6 +15,7 @@ use super::beneath::kept_fds_max;
 use super::dir::Dir;
 use super::error::TreeError;
 use super::list::{Lister, Listing, SelectFn, Task};
+use super::select::Selection;
 use super::stat::stat_fd;
 
 /// How to walk.
@@ -25,8 +26,10 @@ pub struct WalkOptions {
     /// Entries that may be listed ahead of the consumer (a directory counts as one more). Each thread may go beyond
     /// it by the directory that it is listing.
     pub lookahead_entries: usize,
-    /// What is taken.
+    /// What is taken of what the user wants.
     pub select: SelectFn,
+    /// What the user wants.
+    pub selection: Arc<Selection>,
 }
 
 /// A walk through one source. Dropping it stops and joins its threads.
@@ -59,7 +62,7 @@ impl Walker {
             done: Condvar::new(),
             lookahead_entries: options.lookahead_entries,
         });
-        let lister = || Lister::new(dir.clone(), Arc::clone(&options.select));
+        let lister = || Lister::new(dir.clone(), (Arc::clone(&options.select), Arc::clone(&options.selection)));
         let threads = (0..options.threads).map_while(|_| spawn(Arc::clone(&shared), lister())).collect();
         Ok(Self { lister: lister(), shared, threads })
     }
@@ -295,7 +298,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn take_all(threads: usize, lookahead_entries: usize) -> WalkOptions {
-        WalkOptions { threads, lookahead_entries, select: Arc::new(|_, _| Select::Take) }
+        WalkOptions { threads, lookahead_entries, select: Arc::new(|_, _| Select::Take), selection: Arc::default() }
     }
 
     fn walk(root: &Path, options: WalkOptions) -> Vec<Listing> {

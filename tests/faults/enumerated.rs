@@ -7,6 +7,7 @@ use crate::util::oracle::{Snapshot, snapshot};
 use crate::util::stage::{Fault, Stage, faults_of};
 use crate::util::tracer::{Call, Fate, can_trace, trace};
 use crate::util::tree::{Rng, write};
+use nix::errno::Errno;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,16 @@ fn with_one_run() -> (Bench, Known) {
     grow(&bench);
     known.backup(&bench);
     (bench, known)
+}
+
+/// The run that is to come has something of everything to do.
+const BACKUP: [&str; 6] = ["--json", "--no-progress", "backup", "src", "--max-workers", "1"];
+
+/// A run, and changes since.
+fn before_a_backup() -> Stage {
+    let (bench, known) = with_one_run();
+    change(&bench);
+    Stage::new(bench, known)
 }
 
 /// Whether the command died of the fault, rather than said something.
@@ -94,12 +105,9 @@ fn whichever_call_of_a_backup_fails_or_is_its_last_all_five_questions_are_answer
     if !can_trace() {
         return;
     }
-    let (bench, known) = with_one_run();
-    change(&bench);
-    let stage = Stage::new(bench, known);
+    let stage = before_a_backup();
     let (bench, now) = (&stage.bench, snapshot(&stage.bench.src()));
-    let args = ["--json", "--no-progress", "backup", "src", "--max-workers", "1"];
-    enumerate(&stage, &args, |met, fault, said, what| {
+    enumerate(&stage, &BACKUP, |met, fault, said, what| {
         let mut known = stage.known.clone();
         if is_killed(fault) {
             known = stage.known_now();
@@ -118,6 +126,47 @@ fn whichever_call_of_a_backup_fails_or_is_its_last_all_five_questions_are_answer
             bench.assert_reverts(run, &now);
         }
     });
+}
+
+#[test]
+fn a_catalog_that_fails_once_the_record_is_durable_is_told_and_the_run_is_there_now_or_after_the_next_backup() {
+    if !can_trace() {
+        return;
+    }
+    let stage = before_a_backup();
+    let calls = stage.calls(&BACKUP);
+    let is_record = |call: &Call| call.name.starts_with("rename") && call.told().ends_with(".manifest");
+    let record = calls.iter().rposition(is_record).expect("a record that gets its name");
+    let records = calls.iter().filter(|call| is_record(call)).count();
+    let is_catalog = |call: &Call| call.path.to_string_lossy().starts_with("backup.cat");
+    let later = calls[record..].iter().filter(|call| is_catalog(call) && call.changes());
+    let (mut told, mut there) = (0, 0);
+    for call in later {
+        for fault in [Fault::Once(Errno::EIO), Fault::ForGood(Errno::EIO), Fault::ForGood(Errno::ENOSPC)] {
+            let traced = stage.with(&BACKUP, call.number, fault);
+            let Some(met) = traced.met.first() else { continue };
+            // Threads may come to their calls in another order: then another call has this number, perhaps one before
+            // the records, which is the matter of the test above.
+            let before = traced.calls.iter().filter(|call| call.number < met.number);
+            if before.filter(|call| is_record(call)).count() < records || !is_catalog(met) {
+                continue;
+            }
+            let what = format!("{fault:?} at call {}: {}", call.number, met.told());
+            let mut known = stage.known.clone();
+            known.assert_told(&stage.bench, (&traced.said, &[0, 1]), &what);
+            told += usize::from(traced.said.err.contains("is stored on its volumes"));
+            there += usize::from(traced.said.code == 1 && known.0.len() > stage.known.0.len());
+            known.assert_holds(&stage.bench, &DISKS, &what);
+            let runs = complete_runs(&stage.bench);
+            assert_eq!(
+                runs.len(),
+                3,
+                "{what}: the run before, the one whose record is durable, and the next: {runs:?}"
+            );
+        }
+    }
+    println!("the catalog failed {told} times, in {there} of them the run was in it all the same");
+    assert!(told > 1, "a commit that failed was seen");
 }
 
 /// All sidecars, by volume and name.

@@ -14,8 +14,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Larger than what is read at once.
-const LARGE: usize = 9 << 20;
+/// Larger than what is read whole on one worker.
+const LARGE: usize = 21 << 20;
 /// Read by a single call.
 const SMALL: usize = 200_000;
 
@@ -42,7 +42,7 @@ fn backup_while(bench: &Bench, meanwhile: &mut dyn FnMut(&Path)) -> Said {
     let child = traced.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     wait_until_open(&child, &victim);
     // The first piece of a large file is read by now, the second not yet; a small file is open and not read.
-    let is_large = victim.metadata().unwrap().len() > 4 << 20;
+    let is_large = victim.metadata().unwrap().len() > SMALL as u64 * 2;
     std::thread::sleep(Duration::from_millis(if is_large { 150 } else { 30 }));
     meanwhile(&victim);
     child.wait_with_output().unwrap().into()

@@ -142,7 +142,7 @@ fn put(name: &[u8], kind: EntryKind, (mode, ino): (u32, u64), object: Object) ->
         object,
         attrs: Vec::new(),
     };
-    let marks = Marks { racy: false, recheck: false };
+    let marks = Marks { racy: false, recheck: false, attrs_known: false };
     let detection = Detection { ctime_ns: 1_700_000_000 * SECOND_NS, ino, nlink: 1, marks };
     PutRow { name: name.to_vec(), version, hash_is_chunk_id: false, same_content: false, detection, ops: Vec::new() }
 }

@@ -3,12 +3,14 @@
 use crate::targets::{frames, manifests, mend, tables};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
+use raidtape::format::attrs::encode as encode_attrs;
 use raidtape::format::block::{BlockTable, SegmentEntry};
 use raidtape::format::bytes::Reader;
 use raidtape::format::container::{ContainerKind, Header, SegmentHeader, Trailer};
 use raidtape::format::label::{Features, Label};
 use raidtape::format::manifest::{BlockRecord, DictionaryRun};
 use raidtape::format::manifest_rows::{ContentOp, PutRow, Row, RowDecoder, RowEncoder};
+use raidtape::model::attrs::{Attrs, FLAGS_KEPT};
 use raidtape::model::entry::EntryKind;
 use raidtape::model::ids::{BlockId, ChunkId, ChunkNo, FileHash, RepositoryUuid, VolumeUuid};
 use raidtape::model::params::{ChunkerParams, HashAlgo, Reserve};
@@ -84,9 +86,12 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn detection() -> impl Strategy<Value = Detection> {
-    (any::<i64>(), any::<u64>(), any::<u32>(), any::<bool>(), any::<bool>()).prop_map(
-        |(ctime_ns, ino, nlink, racy, recheck)| Detection { ctime_ns, ino, nlink, marks: Marks { racy, recheck } },
-    )
+    (any::<i64>(), any::<u64>(), any::<u32>(), 0..8_u8).prop_map(|(ctime_ns, ino, nlink, bits)| Detection {
+        ctime_ns,
+        ino,
+        nlink,
+        marks: Marks::from_bits(bits),
+    })
 }
 
 fn op() -> impl Strategy<Value = ContentOp> {
@@ -97,13 +102,21 @@ fn op() -> impl Strategy<Value = ContentOp> {
     ]
 }
 
+/// Encoded attributes.
+fn attrs() -> impl Strategy<Value = Vec<u8>> {
+    let xattrs = proptest::collection::btree_map(name(), vec(any::<u8>(), 0..20), 0..4);
+    (xattrs, any::<u32>()).prop_map(|(xattrs, flags)| {
+        encode_attrs(&Attrs { xattrs: xattrs.into_iter().collect(), flags: flags & FLAGS_KEPT })
+    })
+}
+
 fn put_row() -> impl Strategy<Value = Row> {
     let owner = (any::<u32>(), any::<u32>(), vec(any::<u8>(), 0..9), vec(any::<u8>(), 0..9))
         .prop_map(|(uid, gid, user, group)| Owner { uid, gid, user, group });
     let what = (0..7_usize, any::<[u8; 32]>(), vec(1_u8.., 1..50), any::<u64>(), any::<bool>(), any::<bool>());
     let numbers =
         (0..0o10000_u32, 0..i64::MAX as u64, any::<i64>(), any::<Option<i64>>(), 0..1_i64 << 60, any::<bool>());
-    (name(), owner, what, numbers, detection(), vec(op(), 0..6), vec(any::<u8>(), 0..30)).prop_map(
+    (name(), owner, what, numbers, detection(), vec(op(), 0..6), attrs()).prop_map(
         |(name, owner, (kind, hash, target, device, by_chunk, same), numbers, detection, ops, attrs)| {
             let (mode, size, mtime_ns, btime_ns, link, inconsistent) = numbers;
             let kind = EntryKind::ALL[kind];

@@ -12,12 +12,14 @@
 #[allow(dead_code, reason = "each group of tests uses a part of it")]
 mod util;
 
+mod attributes;
 mod damage;
 mod faults;
 mod formats;
 mod history;
 mod interruption;
 mod rebuild;
+mod selection;
 mod shapes;
 mod space;
 mod wrong_input;

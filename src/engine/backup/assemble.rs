@@ -6,15 +6,18 @@ use super::items::{
     DirContext, FileJob, HashStep, HashedPiece, InodeKey, Item, LargePart, RawSegment, ReadFile, SegmentChunk,
     SmallOutcome, StagedChange, StagedFile, StagedRow,
 };
+use super::lookup::Lookup;
 use super::place::Placement;
 use super::rows::{detection_of, version_of};
+use crate::catalog::CatalogError;
+use crate::catalog::blocks::KnownChunk;
 use crate::catalog::contents::ExtentBuilder;
-use crate::catalog::{Catalog, CatalogError, blocks};
+use crate::catalog::versions::Change;
 use crate::codec::compress::looks_incompressible;
 use crate::codec::hash::FileHasher;
 use crate::engine::observer::Observer;
 use crate::model::content::Content;
-use crate::model::ids::{ChunkId, ChunkNo, FileHash, VolumeId};
+use crate::model::ids::{ChunkId, ChunkNo, FileHash};
 use crate::model::limits::SEGMENT_RAW_MAX;
 use crate::model::params::HashAlgo;
 use crate::model::problem::{Problem, ProblemOp};
@@ -39,9 +42,7 @@ struct Claim {
 /// What the assembler is connected to.
 pub struct Wiring<'w> {
     /// For looking chunks up.
-    pub reader: Catalog,
-    /// Volumes that failed in this process.
-    pub avoid: Vec<VolumeId>,
+    pub lookup: Lookup,
     /// Chunks that the catalog has from now on.
     pub known: Receiver<Vec<ChunkId>>,
     /// To the committer.
@@ -70,6 +71,16 @@ struct Gathered {
     needs: u64,
 }
 
+/// What all names of an inode have in common.
+#[derive(Clone)]
+struct LinkedContent {
+    content: Content,
+    /// All segments below this ticket must be durable before a row may name the content.
+    needs: u64,
+    attrs: Vec<u8>,
+    attrs_known: bool,
+}
+
 struct LargeFile {
     gathered: Gathered,
     hasher: FileHasher,
@@ -84,8 +95,9 @@ pub struct Assembler<'w> {
     next_no: i64,
     next_ticket: u64,
     open: Vec<[Option<RawSegment>; 2]>,
-    links: HashMap<InodeKey, (Content, u64)>,
+    links: HashMap<InodeKey, LinkedContent>,
     large: Option<LargeFile>,
+    staged: Vec<StagedRow>,
     /// What was read.
     pub tally: Tally,
 }
@@ -95,7 +107,7 @@ type Result<T> = std::result::Result<T, CatalogError>;
 impl<'w> Assembler<'w> {
     /// With nothing open. Chunk numbers go on behind the catalog's.
     pub fn new(wiring: Wiring<'w>, placement: Placement, algo: HashAlgo) -> Result<Self> {
-        let next_no = blocks::next_chunk_no(wiring.reader.conn())?.0;
+        let next_no = wiring.lookup.next_chunk_no()?;
         let open = (0..placement.lane_count()).map(|_| [None, None]).collect();
         Ok(Self {
             wiring,
@@ -107,6 +119,7 @@ impl<'w> Assembler<'w> {
             open,
             links: HashMap::new(),
             large: None,
+            staged: Vec::new(),
             tally: Tally::default(),
         })
     }
@@ -118,20 +131,35 @@ impl<'w> Assembler<'w> {
                 self.claims.remove(&id);
             }
         }
+        self.take(item)?;
+        if !self.staged.is_empty() {
+            let rows = std::mem::take(&mut self.staged);
+            self.send(CommitMsg::Rows(rows));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, item: Item) -> Result<()> {
         match item {
             Item::Row(row) => {
-                let change = StagedChange::Ready(row.change);
+                let change = StagedChange::Ready(Box::new(row.change));
                 self.stage(StagedRow { dir: row.dir, name: row.name, change, needs: 0 });
                 Ok(())
             }
             Item::Batch { buffer, files } => {
-                files.into_iter().try_for_each(|(job, outcome)| self.small(&job, outcome, &buffer))
+                let pieces =
+                    files.iter().filter_map(|(_, outcome)| outcome.as_ref().ok()).flat_map(|(_, pieces)| pieces);
+                let mut known = self.known_of(pieces)?.into_iter();
+                for (job, outcome) in files {
+                    self.small(&job, outcome, (&buffer, &mut known))?;
+                }
+                Ok(())
             }
             Item::Part(part) => self.part(part),
-            Item::LargeEnd { job, stat, size, is_inconsistent } => {
+            Item::LargeEnd { job, stat, size, is_inconsistent, attrs } => {
                 let Some(large) = self.large.take() else { return Ok(()) };
-                let read = ReadFile { stat, hash: FileHash(large.hasher.finish()), size, is_inconsistent };
-                self.file(&job, &read, large.gathered);
+                let hash = FileHash(large.hasher.finish());
+                self.file(&job, ReadFile { stat, hash, size, is_inconsistent, attrs: *attrs }, large.gathered);
                 Ok(())
             }
             Item::LargeFailed(problem) => {
@@ -144,9 +172,10 @@ impl<'w> Assembler<'w> {
                 Ok(())
             }
             Item::Rescued { buffer, chunks } => {
-                for (id, range) in chunks {
+                let known = self.wiring.lookup.find_all(chunks.iter().map(|(id, _)| id))?;
+                for ((id, range), known) in chunks.into_iter().zip(known) {
                     let bytes = &buffer[range];
-                    self.chunk(None, (id, bytes), looks_incompressible(bytes))?;
+                    self.chunk(None, (id, bytes), (known, looks_incompressible(bytes)));
                 }
                 Ok(())
             }
@@ -164,16 +193,29 @@ impl<'w> Assembler<'w> {
         }
     }
 
-    fn small(&mut self, job: &FileJob, outcome: SmallOutcome, buffer: &[u8]) -> Result<()> {
+    /// What the catalog has of the chunks among `pieces`, in their order.
+    fn known_of<'p>(&mut self, pieces: impl Iterator<Item = &'p HashedPiece>) -> Result<Vec<Option<KnownChunk>>> {
+        self.wiring.lookup.find_all(pieces.filter_map(|piece| match piece {
+            HashedPiece::Chunk { id, .. } => Some(id),
+            HashedPiece::Zeros(_) => None,
+        }))
+    }
+
+    fn small(
+        &mut self,
+        job: &FileJob,
+        outcome: SmallOutcome,
+        (buffer, known): (&[u8], &mut std::vec::IntoIter<Option<KnownChunk>>),
+    ) -> Result<()> {
         match outcome {
             Ok((read, pieces)) => {
                 let mut gathered = Gathered::default();
                 for piece in pieces {
-                    self.piece(&job.dir, &piece, buffer, &mut gathered)?;
+                    self.piece(&job.dir, &piece, (buffer, known), &mut gathered);
                 }
                 self.tally.bytes_read += read.size;
                 self.wiring.observer.advance(1, read.size);
-                self.file(job, &read, gathered);
+                self.file(job, read, gathered);
             }
             Err(problem) => self.tally.problems.push(problem),
         }
@@ -198,8 +240,9 @@ impl<'w> Assembler<'w> {
                 }
             }
         }
+        let mut known = self.known_of(pieces.iter())?.into_iter();
         for piece in &pieces {
-            self.piece(&dir, piece, &buffer, &mut large.gathered)?;
+            self.piece(&dir, piece, (&buffer, &mut known), &mut large.gathered);
         }
         self.tally.bytes_read += bytes;
         self.wiring.observer.advance(0, bytes);
@@ -211,36 +254,34 @@ impl<'w> Assembler<'w> {
         &mut self,
         dir: &Arc<DirContext>,
         piece: &HashedPiece,
-        buffer: &[u8],
+        (buffer, known): (&[u8], &mut std::vec::IntoIter<Option<KnownChunk>>),
         gathered: &mut Gathered,
-    ) -> Result<()> {
+    ) {
         match piece {
             HashedPiece::Zeros(len) => gathered.extents.push_zeros(*len),
             HashedPiece::Chunk { id, range, is_incompressible } => {
                 let bytes = &buffer[range.clone()];
-                let (no, needs) = self.chunk(Some(dir), (*id, bytes), *is_incompressible)?;
+                let (no, needs) = self.chunk(Some(dir), (*id, bytes), (known.next().flatten(), *is_incompressible));
                 let len = u32::try_from(bytes.len()).expect("chunks are bounded by 4 MiB");
                 gathered.extents.push_chunk(no, len);
                 gathered.needs = gathered.needs.max(needs);
             }
         }
-        Ok(())
     }
 
-    /// The chunk's number, and the ticket below which all must be durable before a row may name it. Without a directory
-    /// it goes wherever is being filled.
+    /// The chunk's number, and the ticket below which all must be durable before a row may name it. `known` is what the
+    /// catalog had of it. Without a directory it goes wherever is being filled.
     fn chunk(
         &mut self,
         dir: Option<&Arc<DirContext>>,
         (id, bytes): (ChunkId, &[u8]),
-        is_incompressible: bool,
-    ) -> Result<(ChunkNo, u64)> {
+        (known, is_incompressible): (Option<KnownChunk>, bool),
+    ) -> (ChunkNo, u64) {
         if let Some(claim) = self.claims.get(&id) {
-            return Ok((claim.no, claim.ticket + 1));
+            return (claim.no, claim.ticket + 1);
         }
-        let known = blocks::find_chunk(self.wiring.reader.conn(), &id, &self.wiring.avoid)?;
         let no = match known {
-            Some(known) if known.is_usable => return Ok((known.no, 0)),
+            Some(known) if known.is_usable => return (known.no, 0),
             Some(damaged) => damaged.no,
             None => {
                 self.next_no += 1;
@@ -273,7 +314,7 @@ impl<'w> Assembler<'w> {
         let ticket = segment.ticket;
         self.claims.insert(id, Claim { no, ticket });
         self.tally.bytes_new += bytes.len() as u64;
-        Ok((no, ticket + 1))
+        (no, ticket + 1)
     }
 
     fn lane_of(&mut self, dir: &Arc<DirContext>, len: usize) -> usize {
@@ -285,12 +326,15 @@ impl<'w> Assembler<'w> {
         lane
     }
 
-    fn file(&mut self, job: &FileJob, read: &ReadFile, gathered: Gathered) {
+    fn file(&mut self, job: &FileJob, read: ReadFile, gathered: Gathered) {
         let (extents, size) = gathered.extents.finish();
         let content = Content { size, hash: read.hash, extents };
+        let attrs_known = read.attrs.problem.is_none();
+        self.tally.problems.extend(read.attrs.problem);
+        let linked = LinkedContent { content, needs: gathered.needs, attrs: read.attrs.body, attrs_known };
         if job.link != 0 {
             let key = InodeKey { dev: job.stat.dev, ino: job.stat.ino };
-            self.links.insert(key, (content.clone(), gathered.needs));
+            self.links.insert(key, linked.clone());
         }
         if read.is_inconsistent {
             self.tally.problems.push(Problem {
@@ -300,13 +344,13 @@ impl<'w> Assembler<'w> {
                 text: "it changed each time it was read; its last reading is kept, marked as inconsistent".to_owned(),
             });
         }
-        self.stage_file(job, &read.stat, (content, gathered.needs), read.is_inconsistent);
+        self.stage_file(job, &read.stat, linked, read.is_inconsistent);
     }
 
     fn further_name(&mut self, job: &FileJob) {
         let key = InodeKey { dev: job.stat.dev, ino: job.stat.ino };
         match self.links.get(&key).cloned() {
-            Some(content) => self.stage_file(job, &job.stat, content, false),
+            Some(linked) => self.stage_file(job, &job.stat, linked, false),
             None => self.tally.problems.push(Problem {
                 path: crate::model::path::join(&job.dir.path, &job.name),
                 op: ProblemOp::Read,
@@ -320,21 +364,22 @@ impl<'w> Assembler<'w> {
         &mut self,
         job: &FileJob,
         stat: &crate::model::entry::Stat,
-        (content, needs): (Content, u64),
+        LinkedContent { content, needs, attrs, attrs_known }: LinkedContent,
         inconsistent: bool,
     ) {
         let mut version = version_of(stat, job.link, Object::Content(content.hash));
         version.size = content.size;
         version.inconsistent = inconsistent;
-        let detection = detection_of(stat, job.dir.racy_within_ns);
+        version.attrs = attrs;
+        let detection = detection_of(stat, job.dir.racy_within_ns, attrs_known);
         let expected = job.expected.map(|content| (content, stat.dev));
-        let file = StagedFile { version, detection, content, content_id: None, expected };
+        let file = StagedFile { change: Change::Put { version, content: None, detection }, content, expected };
         let dir: Arc<[u8]> = Arc::clone(&job.dir.path);
         self.stage(StagedRow { dir, name: job.name.clone(), change: StagedChange::File(Box::new(file)), needs });
     }
 
-    fn stage(&self, row: StagedRow) {
-        self.send(CommitMsg::Row(Box::new(row)));
+    fn stage(&mut self, row: StagedRow) {
+        self.staged.push(row);
     }
 
     fn send(&self, message: CommitMsg) {

@@ -8,6 +8,7 @@ use super::encode::encode_segment;
 use super::items::{Item, RawSegment};
 use super::jobs::{HashContext, Job};
 use super::lanes::{Lanes, SegmentJob, Stop};
+use super::lookup::Lookup;
 use super::place::Placement;
 use super::rescue::{RescueBlock, rescue};
 use super::seen::Seen;
@@ -24,12 +25,14 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Bytes of source data between reading and assembling.
-const READ_BUDGET: u64 = 48 << 20;
-/// Bytes of segments between assembling and writing.
-const SEGMENT_BUDGET: u64 = 48 << 20;
+/// Bytes of source data between reading and assembling, and of segments between assembling and writing, for each worker:
+/// less keeps workers waiting.
+const BUDGET_PER_WORKER: u64 = 12 << 20;
+/// The same in all. The least lets one worker's largest piece be read while another is worked on.
+const BUDGET_MIN: u64 = 24 << 20;
+const BUDGET_MAX: u64 = 256 << 20;
 /// Messages that wait for the committer at most.
-const COMMIT_QUEUE: usize = 4096;
+const COMMIT_QUEUE: usize = 256;
 
 /// After so long, open blocks are finished, so that a crash costs no more than that.
 const BARRIER_EVERY: Duration = Duration::from_secs(15 * 60);
@@ -131,7 +134,8 @@ fn assembler<'w>(
 ) -> Result<Assembler<'w>> {
     let stretch = (plan.write_workers, plan.settings.block_size);
     let placement = Placement::new(Arc::clone(lanes), &plan.volumes, stretch);
-    let wiring = Wiring { reader, avoid: plan.avoid.clone(), known, commits, put_segment, observer: plan.observer };
+    let lookup = Lookup::new(reader, plan.avoid.clone());
+    let wiring = Wiring { lookup, known, commits, put_segment, observer: plan.observer };
     Ok(Assembler::new(wiring, placement, plan.settings.hash)?)
 }
 
@@ -246,6 +250,10 @@ fn on_threads(
     end(plan, &lanes, (flow, seen, tally), committer)
 }
 
+fn budget_of(plan: &AttemptPlan<'_>) -> u64 {
+    (plan.workers as u64 * BUDGET_PER_WORKER).clamp(BUDGET_MIN, BUDGET_MAX)
+}
+
 type Numbered = (u64, Item, Permit);
 
 /// The source's thread: jobs get a number and a permit, in order, and go to the workers.
@@ -255,7 +263,7 @@ fn read_source(
     to_assembler: Sender<Numbered>,
     (plan, lanes): (&AttemptPlan<'_>, &Lanes),
 ) -> Result<ControlFlow<()>> {
-    let budget = Budget::new(READ_BUDGET, MemoryGate::new(plan.memory_limit));
+    let budget = Budget::new(budget_of(plan), MemoryGate::new(plan.memory_limit));
     let mut number = 0;
     let mut emit = |job: Job| {
         if plan.observer.is_cancelled() || lanes.has_stopped() {
@@ -284,7 +292,7 @@ fn assemble(
     (reader, pool): (Catalog, &rayon::ThreadPool),
     items: Receiver<Numbered>,
 ) -> Result<Tally> {
-    let budget = Budget::new(SEGMENT_BUDGET, None);
+    let budget = Budget::new(budget_of(plan), None);
     let settings = plan.settings.clone();
     let queue = Arc::clone(lanes);
     let put: PutSegment<'_> = Box::new(move |lane, raw: RawSegment| {

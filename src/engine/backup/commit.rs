@@ -2,20 +2,22 @@
 //! their chunks can be looked up now, and keeps the run's rows until they can be applied: in memory, and in `pending`
 //! when they grow many, at intervals, and when the run does not come to its end.
 
-use super::items::{StagedChange, StagedRow};
+use super::items::{StagedChange, StagedFile, StagedRow};
 use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::interned::{Interner, set_affinity};
 use crate::catalog::pending::{PendingChange, PendingWriter};
 use crate::catalog::versions::Change;
 use crate::catalog::volumes::{self, VolumeState};
 use crate::catalog::{Catalog, CatalogError, contents};
-use crate::model::ids::{ChunkId, RunSeq, SourceId, VolumeId};
+use crate::model::ids::{ChunkId, ContentId, RunSeq, SourceId, VolumeId};
 use crossbeam_channel::Sender;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Rows kept in memory at most, about 300 bytes each; more go to `pending`.
+/// Rows kept in memory at most, about 500 bytes each; more go to `pending`.
 const ROWS_IN_MEMORY_MAX: usize = 100_000;
+/// Bytes of attributes in these rows, about, after which they are written too.
+const ATTRS_IN_MEMORY_MAX: usize = 16 << 20;
 /// After so long, finished rows are put where a crash does not reach them.
 const SPILL_EVERY: Duration = Duration::from_secs(15 * 60);
 
@@ -29,8 +31,8 @@ pub enum CommitMsg {
         /// The segments in it.
         tickets: Vec<u64>,
     },
-    /// A row of the run.
-    Row(Box<StagedRow>),
+    /// Rows of the run.
+    Rows(Vec<StagedRow>),
     /// A directory's chunks go to this volume from now on.
     Affinity {
         /// The directory.
@@ -48,6 +50,8 @@ pub struct Committer<'c> {
     source: SourceId,
     known: Sender<Vec<ChunkId>>,
     rows: VecDeque<StagedRow>,
+    /// Bytes of attributes that came since rows were last written.
+    attrs_len: usize,
     facts: Vec<CommitMsg>,
     pending: PendingWriter,
     has_spilled: bool,
@@ -56,6 +60,13 @@ pub struct Committer<'c> {
     durable_below: u64,
     /// Blocks, their bytes, and the volumes that hold them.
     pub written: Written,
+}
+
+fn attrs_len(change: &Change) -> usize {
+    match change {
+        Change::Put { version, .. } => version.attrs.len(),
+        Change::Touch { .. } | Change::End(_) => 0,
+    }
 }
 
 /// What the writers wrote.
@@ -86,6 +97,7 @@ impl<'c> Committer<'c> {
             facts: Vec::new(),
             pending: PendingWriter::new(source, run),
             has_spilled: false,
+            attrs_len: 0,
             spilled_at: Instant::now(),
             durable: BTreeSet::new(),
             durable_below: 0,
@@ -97,9 +109,10 @@ impl<'c> Committer<'c> {
     pub fn handle(&mut self, message: CommitMsg) -> Result<()> {
         match message {
             CommitMsg::Block { block, tickets } => self.block(&block, &tickets),
-            CommitMsg::Row(row) => {
-                self.rows.push_back(*row);
-                if self.rows.len() > ROWS_IN_MEMORY_MAX { self.spill() } else { Ok(()) }
+            CommitMsg::Rows(rows) => {
+                self.take(rows)?;
+                let is_much = self.rows.len() > ROWS_IN_MEMORY_MAX || self.attrs_len > ATTRS_IN_MEMORY_MAX;
+                if is_much { self.spill() } else { Ok(()) }
             }
             CommitMsg::Sealed(volume) => {
                 self.written.sealed.insert(volume.0);
@@ -110,6 +123,22 @@ impl<'c> Committer<'c> {
                 Ok(())
             }
         }
+    }
+
+    /// Keeps rows. While the source is being read there is time to find contents that are known already.
+    fn take(&mut self, mut rows: Vec<StagedRow>) -> Result<()> {
+        let reading = self.catalog.reading()?;
+        for row in rows.iter_mut().filter(|row| row.needs <= self.durable_below) {
+            if let StagedChange::File(file) = &mut row.change
+                && let Some(id) = contents::find(self.catalog.conn(), file.content.hash, file.content.size)?
+            {
+                note_content(file, id, &mut self.written);
+            }
+        }
+        drop(reading);
+        self.attrs_len += rows.iter().map(|row| attrs_len(row.change.parts().0)).sum::<usize>();
+        self.rows.extend(rows);
+        Ok(())
     }
 
     fn block(&mut self, block: &NewBlock, tickets: &[u64]) -> Result<()> {
@@ -135,17 +164,13 @@ impl<'c> Committer<'c> {
     /// Writes the facts, and the rows whose bytes are durable, where a crash does not reach them.
     pub fn spill(&mut self) -> Result<()> {
         self.spilled_at = Instant::now();
+        self.attrs_len = 0;
         let ready = self.rows.iter().take_while(|row| row.needs <= self.durable_below).count();
         let tx = self.catalog.begin()?;
         put_facts(&tx, self.source, &self.facts)?;
         for row in self.rows.iter_mut().take(ready) {
-            let content = intern(&tx, row, &mut self.written)?;
-            let change = match &row.change {
-                StagedChange::Ready(change) => change.clone(),
-                StagedChange::File(file) => {
-                    Change::Put { version: file.version.clone(), content, detection: file.detection }
-                }
-            };
+            intern(&tx, row, &mut self.written)?;
+            let change = row.change.parts().0.clone();
             self.pending.put(&tx, &PendingChange { dir: row.dir.to_vec(), name: row.name.clone(), change })?;
         }
         tx.commit()?;
@@ -166,14 +191,14 @@ impl<'c> Committer<'c> {
             intern(&tx, row, &mut self.written)?;
         }
         tx.commit()?;
-        Ok(FinishedRows { rows: self.rows.into(), has_spilled: self.has_spilled, written: self.written })
+        Ok(FinishedRows { rows: self.rows, has_spilled: self.has_spilled, written: self.written })
     }
 }
 
 /// The rows of a run whose source was read to the end.
 pub struct FinishedRows {
     /// Those in memory; their contents are in the catalog.
-    pub rows: Vec<StagedRow>,
+    pub rows: VecDeque<StagedRow>,
     /// Whether there are more in `pending`.
     pub has_spilled: bool,
     /// What the writers wrote.
@@ -187,20 +212,22 @@ impl FinishedRows {
     }
 }
 
-fn intern(
-    conn: &crate::catalog::Connection,
-    row: &mut StagedRow,
-    written: &mut Written,
-) -> Result<Option<crate::model::ids::ContentId>> {
-    let StagedChange::File(file) = &mut row.change else { return Ok(None) };
-    if file.content_id.is_none() {
+/// Puts the content of a row into the catalog, unless it is there.
+fn intern(conn: &crate::catalog::Connection, row: &mut StagedRow, written: &mut Written) -> Result<()> {
+    if let StagedChange::File(file) = &mut row.change
+        && file.content_id().is_none()
+    {
         let id = contents::put(conn, &file.content)?;
-        file.content_id = Some(id);
-        if let Some((_, dev)) = file.expected.filter(|(expected, _)| *expected == id) {
-            *written.only_inode.entry(dev).or_default() += 1;
-        }
+        note_content(file, id, written);
     }
-    Ok(file.content_id)
+    Ok(())
+}
+
+fn note_content(file: &mut StagedFile, id: ContentId, written: &mut Written) {
+    file.set_content_id(id);
+    if let Some((_, dev)) = file.expected.filter(|(expected, _)| *expected == id) {
+        *written.only_inode.entry(dev).or_default() += 1;
+    }
 }
 
 fn put_facts(conn: &crate::catalog::Connection, source: SourceId, facts: &[CommitMsg]) -> Result<()> {

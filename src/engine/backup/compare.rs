@@ -21,7 +21,7 @@ pub struct Trust {
 pub enum Verdict {
     /// Nothing.
     Unchanged,
-    /// Only detection fields differ: they are brought up to date in place.
+    /// Only detection fields differ: they are brought up to date in place, if attributes are as before.
     Touch,
     /// The content is as before, other fields are not.
     Metadata,
@@ -41,7 +41,11 @@ pub fn judge(stat: &Stat, link: i64, (old, owner): (&LiveEntry, &Owner), trust: 
             let is_same = is_same_metadata && is_same_inode(stat, old, trust) && is_same_ctime(stat, old, trust);
             if is_same && !old.detection.marks.racy { settle(stat, old) } else { Verdict::Read }
         }
-        EntryKind::Dir | EntryKind::Fifo | EntryKind::Socket if is_same_metadata => settle(stat, old),
+        EntryKind::Dir | EntryKind::Fifo | EntryKind::Socket if is_same_metadata => match settle(stat, old) {
+            // Attributes may have changed since under the same time.
+            Verdict::Unchanged if old.detection.marks.racy => Verdict::Touch,
+            verdict => verdict,
+        },
         EntryKind::CharDevice | EntryKind::BlockDevice => Verdict::Read,
         _ => Verdict::Metadata,
     }
@@ -78,6 +82,19 @@ pub fn is_only_inode(stat: &Stat, old: &LiveEntry, trust: Trust) -> bool {
         && is_same_ctime(stat, old, trust)
 }
 
+/// Whether a file must be read for nothing but the time of its inode's change: attributes may explain that.
+pub fn is_only_ctime(stat: &Stat, link: i64, (old, owner): (&LiveEntry, &Owner), trust: Trust) -> bool {
+    let marks = old.detection.marks;
+    let is_doubtful = marks.racy || marks.recheck || old.version.inconsistent;
+    old.version.kind == EntryKind::File
+        && old.version.size == stat.size
+        && !is_doubtful
+        && marks.attrs_known
+        && !trust.strict_ctime
+        && is_same_inode(stat, old, trust)
+        && is_same_metadata(stat, link, &old.version, owner)
+}
+
 fn is_same_metadata(stat: &Stat, link: i64, old: &StoredVersion, owner: &Owner) -> bool {
     old.mode == stat.mode
         && owner.uid == stat.uid
@@ -100,7 +117,8 @@ fn settle(stat: &Stat, old: &LiveEntry) -> Verdict {
     let is_same = detection.ctime_ns == stat.ctime_ns
         && detection.ino == stat.ino
         && (detection.nlink == stat.nlink || stat.kind == EntryKind::Dir)
-        && old.version.btime_ns == stat.btime_ns;
+        && old.version.btime_ns == stat.btime_ns
+        && detection.marks.attrs_known;
     if is_same { Verdict::Unchanged } else { Verdict::Touch }
 }
 
@@ -146,7 +164,12 @@ mod tests {
                 attr: None,
                 inconsistent: false,
             },
-            detection: Detection { ctime_ns: 6, ino: 77, nlink: 1, marks: Marks::default() },
+            detection: Detection {
+                ctime_ns: 6,
+                ino: 77,
+                nlink: 1,
+                marks: Marks { attrs_known: true, ..Marks::default() },
+            },
         }
     }
 
@@ -200,6 +223,23 @@ mod tests {
         assert!(is_only_inode(&moved, &row(), TRUST));
         moved.ctime_ns = 98;
         assert!(!is_only_inode(&moved, &row(), TRUST));
+    }
+
+    #[test]
+    fn names_whose_attributes_were_never_looked_at_or_may_have_changed_unseen_are_looked_at() {
+        let mut old = row();
+        old.detection.marks.attrs_known = false;
+        assert_eq!(verdict(&stat(), &old, TRUST), Verdict::Touch);
+        let mut changed = stat();
+        changed.ctime_ns = 7;
+        let owner = Owner { uid: 1, gid: 2, ..Owner::default() };
+        assert!(is_only_ctime(&changed, 0, (&row(), &owner), TRUST));
+        assert!(!is_only_ctime(&changed, 0, (&old, &owner), TRUST), "what was not known explains nothing");
+        let (mut dir, mut now) = (row(), stat());
+        (dir.version.kind, now.kind) = (EntryKind::Dir, EntryKind::Dir);
+        assert_eq!(verdict(&now, &dir, TRUST), Verdict::Unchanged);
+        dir.detection.marks.racy = true;
+        assert_eq!(verdict(&now, &dir, TRUST), Verdict::Touch);
     }
 
     #[test]

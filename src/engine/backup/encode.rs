@@ -7,6 +7,12 @@ use crate::codec::compress::{Codec, Stored, with_decoder, with_encoder};
 use crate::engine::block_file::{EncodedSegment, is_chunk};
 use crate::engine::error::{EngineError, Result};
 use crate::model::params::Compression;
+use std::cell::RefCell;
+
+thread_local! {
+    /// A segment decoded again: fresh memory each time would cost about as much as hashing it.
+    static DECODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// Encodes a segment and checks the result; a mismatch is tried once more.
 pub fn encode_segment(raw: RawSegment, settings: &Settings) -> Result<EncodedSegment> {
@@ -27,11 +33,15 @@ pub fn encode_segment(raw: RawSegment, settings: &Settings) -> Result<EncodedSeg
 }
 
 fn is_sound(raw: &RawSegment, codec: Codec, stored: &[u8], settings: &Settings) -> bool {
-    let mut decoded = Vec::new();
+    let mut decoded = DECODED.take();
     let stored = Stored { codec, bytes: stored, raw_len: raw.bytes.len() };
-    if with_decoder(|decoder| decoder.decode(stored, &mut decoded)).is_err() {
-        return false;
-    }
+    let is_decoded = with_decoder(|decoder| decoder.decode(stored, &mut decoded)).is_ok();
+    let is_sound = is_decoded && holds_chunks(raw, &decoded, settings);
+    DECODED.set(decoded);
+    is_sound
+}
+
+fn holds_chunks(raw: &RawSegment, decoded: &[u8], settings: &Settings) -> bool {
     let mut at = 0;
     raw.chunks.iter().all(|chunk| {
         let bytes = decoded.get(at..at + chunk.len as usize);

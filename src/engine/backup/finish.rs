@@ -4,7 +4,7 @@
 
 use super::attempt::AttemptDone;
 use super::commit::FinishedRows;
-use super::items::{StagedChange, StagedRow};
+use super::items::StagedRow;
 use crate::catalog::interned::{Interner, set_mount};
 use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::versions::{Applied, Applier, ApplyRun, Change};
@@ -18,7 +18,7 @@ use crate::format::container::{ContainerKind, Header};
 use crate::format::layout::{self, ManifestCopy};
 use crate::format::manifest::{Encoding, ManifestMeta, ManifestSource, ManifestVolume, RunCounts};
 use crate::model::content::Content;
-use crate::model::ids::{RunSeq, StateDigest, VolumeId};
+use crate::model::ids::{ContentId, RunSeq, StateDigest, VolumeId};
 use crate::model::params::Compression;
 use crate::model::problem::ProblemOp;
 use crate::volume::index::{IndexDb, IndexedBlock};
@@ -37,7 +37,40 @@ struct RunRows<'r> {
     run: RunSeq,
     rows: &'r FinishedRows,
     /// What each row turned out to be, in the order of going through them.
-    applied: RefCell<Vec<Applied>>,
+    applied: RefCell<AppliedRows>,
+}
+
+/// What rows turned out to be: a byte for each, and the content before for those that had one. A first run may have as
+/// many rows as the source has files.
+#[derive(Debug, Default)]
+struct AppliedRows {
+    kinds: Vec<u8>,
+    before: Vec<ContentId>,
+}
+
+impl AppliedRows {
+    fn push(&mut self, applied: Applied) {
+        let kind = match applied {
+            Applied::Nothing => 0,
+            Applied::Touched => 1,
+            Applied::Changed { before: None } => 2,
+            Applied::Changed { before: Some(id) } => {
+                self.before.push(id);
+                3
+            }
+        };
+        self.kinds.push(kind);
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Applied> {
+        let mut before = self.before.iter().copied();
+        self.kinds.iter().map(move |kind| match kind {
+            0 => Applied::Nothing,
+            1 => Applied::Touched,
+            2 => Applied::Changed { before: None },
+            _ => Applied::Changed { before: before.next() },
+        })
+    }
 }
 
 impl RunRows<'_> {
@@ -53,23 +86,12 @@ impl RunRows<'_> {
             })?;
         }
         for StagedRow { dir, name, change, .. } in &self.rows.rows {
-            match change {
-                StagedChange::Ready(change) => {
-                    let content = match pending::content_of(change) {
-                        Some(id) => Some(contents::get(self.before, id)?),
-                        None => None,
-                    };
-                    visit(dir, name, change, content.as_ref())?;
-                }
-                StagedChange::File(file) => {
-                    let change = Change::Put {
-                        version: file.version.clone(),
-                        content: file.content_id,
-                        detection: file.detection,
-                    };
-                    visit(dir, name, &change, Some(&file.content))?;
-                }
-            }
+            let (change, content) = change.parts();
+            let known = match (content, pending::content_of(change)) {
+                (None, Some(id)) => Some(contents::get(self.before, id)?),
+                _ => None,
+            };
+            visit(dir, name, change, content.or(known.as_ref()))?;
         }
         Ok(())
     }
@@ -80,25 +102,23 @@ impl RowSource for RunRows<'_> {
         let applied = self.applied.borrow();
         let mut applied = applied.iter();
         self.for_each_raw(&mut |dir, name, change, content| {
-            let applied = *applied.next().ok_or_else(|| CatalogError::damaged("rows that were not applied"))?;
+            let applied = applied.next().ok_or_else(|| CatalogError::damaged("rows that were not applied"))?;
             visit(dir, name, (change, applied, content))
         })
     }
 }
 
-/// Completes `run` of `source`; returns its counts.
+/// Completes `run` of `source`, on this thread alone if `is_alone`; returns its counts.
 pub fn finish(
     repository: &mut Repository,
     (source, run): (&Source, &Run),
-    done: &AttemptDone,
+    (done, is_alone): (&AttemptDone, bool),
     observer: &dyn Observer,
 ) -> Result<RunCounts> {
     let before = repository.catalog.reader()?;
     let base = runs::newest_complete(before.conn(), source.id)?;
     let base_digest = base.as_ref().and_then(|run| run.digest).unwrap_or(StateDigest::EMPTY);
-    if let Some(base) = base.as_ref().filter(|_| !done.rows.is_empty()) {
-        check_base(before.conn(), (source, base))?;
-    }
+    let held = before.reading()?;
     let rows = RunRows { before: before.conn(), run: run.seq, rows: &done.rows, applied: RefCell::default() };
     let Repository { catalog, mounted, .. } = repository;
     let writable: Vec<usize> = (0..mounted.len()).filter(|index| mounted[*index].is_locked_for_writing()).collect();
@@ -108,12 +128,7 @@ pub fn finish(
         ApplyRun { source: source.id, run: run.seq, prev: base.as_ref().map(|base| base.seq) },
         base_digest,
     );
-    rows.for_each_raw(&mut |dir, name, change, _| {
-        let applied = applier.apply(dir, name, change)?;
-        rows.applied.borrow_mut().push(applied);
-        Ok(())
-    })?;
-    applier.finish()?;
+    apply_checked(&rows, &mut applier, (&before, source, base.as_ref()), is_alone)?;
     let counts = counts_of(applier.counts(), done);
     let complete = Run {
         state: RunState::Complete,
@@ -127,8 +142,9 @@ pub fn finish(
     let known = known_volumes(before.conn())?;
     let stores: Vec<(usize, &dyn crate::volume::store::Store)> =
         writable.iter().map(|index| (*index, mounted[*index].store().as_ref())).collect();
-    let encoder = ManifestEncoder { before: before.conn(), source: source.id, may_copy: base.is_some() };
+    let encoder = ManifestEncoder { before: before.conn() };
     let outcome = write_manifest(&encoder, stores, (&meta, &known), (&rows, catalog_header(&before)))?;
+    drop(held);
     for (index, error) in &outcome.failed {
         observer
             .warn(&format!("volume {}: the record of the run cannot be written: {error}", mounted[*index].row.name));
@@ -140,26 +156,74 @@ pub fn finish(
                 .to_owned(),
         ));
     }
-    runs::complete(&tx, &Run { manifest: outcome.digest, ..complete })?;
-    runs::set_manifest_bytes(&tx, run.seq, outcome.size)?;
-    runs::put_problems(&tx, run.seq, &all_problems(done))?;
-    blocks::mark_listed(&tx, run.seq)?;
-    blocks::condemn_superseded(&tx)?;
-    pending::clear(&tx, source.id, run.seq)?;
-    put_mounts(&tx, source, done, observer)?;
-    // A volume that lacks an earlier record is still to be given it.
-    for index in outcome.durable.iter().filter(|index| !mounted[**index].lacks_records) {
-        volumes::set_last_manifest(&tx, mounted[*index].row.id, run.seq)?;
-    }
-    tx.commit().map_err(CatalogError::from)?;
+    let complete = Run { manifest: outcome.digest, ..complete };
+    let listed = (|| {
+        list(&tx, &complete, &outcome)?;
+        runs::put_problems(&tx, run.seq, &all_problems(done))?;
+        put_mounts(&tx, source, done, observer)?;
+        // A volume that lacks an earlier record is still to be given it.
+        for index in outcome.durable.iter().filter(|index| !mounted[**index].lacks_records) {
+            volumes::set_last_manifest(&tx, mounted[*index].row.id, run.seq)?;
+        }
+        tx.commit().map_err(CatalogError::from)
+    })();
+    listed.map_err(|source| EngineError::NotListed { run: run.seq, source })?;
     drop(before);
     second_copy(mounted, &outcome.durable, run, observer);
     Ok(counts)
 }
 
+/// The rows that make a run complete whose record is durable.
+fn list(tx: &Connection, run: &Run, written: &ManifestOutcome) -> std::result::Result<(), CatalogError> {
+    runs::complete(tx, run)?;
+    runs::set_manifest_bytes(tx, run.seq, written.size)?;
+    blocks::mark_listed(tx, run.seq)?;
+    blocks::condemn_superseded(tx)?;
+    pending::clear(tx, run.source, run.seq)
+}
+
+/// Applies all rows, and works out beside it whether what they build on is what the run before wrote: neither is seen by
+/// anybody before the commit.
+fn apply_checked(
+    rows: &RunRows<'_>,
+    applier: &mut Applier<'_>,
+    (before, source, base): (&Catalog, &Source, Option<&Run>),
+    is_alone: bool,
+) -> Result<()> {
+    let mut base = base.filter(|_| !rows.rows.is_empty());
+    if let Some(base) = base.take_if(|_| is_alone) {
+        check_base(before, (source, base))?;
+    }
+    let reader = base.map(|_| before.reader()).transpose()?;
+    std::thread::scope(|scope| {
+        let checked = match (base, reader) {
+            (Some(base), Some(reader)) => {
+                let beside = std::thread::Builder::new().name("check".to_owned());
+                match beside.spawn_scoped(scope, move || check_base(&reader, (source, base))) {
+                    Ok(thread) => Some(thread),
+                    // No thread is to be had: it takes a little longer.
+                    Err(_) => {
+                        check_base(before, (source, base))?;
+                        None
+                    }
+                }
+            }
+            _ => None,
+        };
+        rows.for_each_raw(&mut |dir, name, change, _| {
+            let applied = applier.apply(dir, name, change)?;
+            rows.applied.borrow_mut().push(applied);
+            Ok(())
+        })?;
+        applier.finish()?;
+        let panicked = |_| Err(EngineError::Fault("the thread that checks the catalog panicked".to_owned()));
+        checked.map_or(Ok(()), |checked| checked.join().unwrap_or_else(panicked))
+    })
+}
+
 /// A delta on rows that are not what the run before wrote would never fit that run's record again.
-fn check_base(conn: &Connection, (source, base): (&Source, &Run)) -> Result<()> {
-    if base.digest == Some(digests::of_live(conn, source.id)?) {
+fn check_base(reader: &Catalog, (source, base): (&Source, &Run)) -> Result<()> {
+    if base.digest == Some(digests::of_live(reader.conn(), source.id)?) {
         return Ok(());
     }
     let (host, name, run) = (&source.host, &source.name, base.seq);
@@ -167,7 +231,12 @@ fn check_base(conn: &Connection, (source, base): (&Source, &Run)) -> Result<()> 
 }
 
 /// Keeps what is a mount point, and which file systems give other inodes to the same files.
-fn put_mounts(tx: &Connection, source: &Source, done: &AttemptDone, observer: &dyn Observer) -> Result<()> {
+fn put_mounts(
+    tx: &Connection,
+    source: &Source,
+    done: &AttemptDone,
+    observer: &dyn Observer,
+) -> std::result::Result<(), CatalogError> {
     let mut interner = Interner::default();
     for mount in &done.seen.mounts {
         let dir = interner.dir(tx, source.id, &mount.path)?;
@@ -189,7 +258,8 @@ fn put_mounts(tx: &Connection, source: &Source, done: &AttemptDone, observer: &d
 fn counts_of(applied: RunCounts, done: &AttemptDone) -> RunCounts {
     let changed = applied.added + applied.modified + applied.metadata;
     // What changed while it was read has a version, and is among those that changed.
-    let unread = done.tally.problems.iter().filter(|problem| problem.op != ProblemOp::Changed).count() as u64;
+    let is_unread = |op| !matches!(op, ProblemOp::Changed | ProblemOp::Attrs);
+    let unread = done.tally.problems.iter().filter(|problem| is_unread(problem.op)).count() as u64;
     RunCounts {
         unchanged: done.seen.paths.saturating_sub(changed + unread),
         problems: (done.seen.problems.len() + done.tally.problems.len()) as u64,

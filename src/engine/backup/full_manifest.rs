@@ -33,7 +33,7 @@ impl RowSource for LiveRows<'_> {
                 };
                 let version = entry.version.resolve(self.conn)?;
                 let change = Change::Put { version, content: content_id, detection: entry.detection };
-                visit(&dir, &entry.name, (&change, Applied::Changed, content.as_ref()))?;
+                visit(&dir, &entry.name, (&change, Applied::Changed { before: None }, content.as_ref()))?;
             }
         }
         Ok(())
@@ -62,8 +62,10 @@ pub fn write_if_due(
     let stores: Vec<(usize, &dyn Store)> =
         writable.iter().enumerate().map(|(index, mounted)| (index, mounted.store().as_ref())).collect();
     let mut sink = ManifestSink::open(&stores, &catalog_header(&repository.catalog));
-    let encoder = ManifestEncoder { before: conn, source: source.id, may_copy: false };
+    let encoder = ManifestEncoder { before: conn };
+    let held = repository.catalog.reading()?;
     encoder.write(&mut sink, (&meta, &known_volumes(conn)?), &LiveRows { conn, source: source.id })?;
+    drop(held);
     let outcome = sink.finish(&layout::manifest_key(seq, &run.uuid, ManifestCopy::Full));
     for (index, error) in &outcome.failed {
         observer

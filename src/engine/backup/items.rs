@@ -7,7 +7,6 @@ use crate::model::content::Content;
 use crate::model::entry::Stat;
 use crate::model::ids::{ChunkId, ChunkNo, ContentId, FileHash, VolumeId};
 use crate::model::problem::Problem;
-use crate::model::version::{Detection, Version};
 use crate::tree::dir::Dir;
 use std::ops::Range;
 use std::sync::Arc;
@@ -65,6 +64,15 @@ pub enum HashedPiece {
     Zeros(u64),
 }
 
+/// The attributes of a file that is read.
+#[derive(Debug)]
+pub struct ReadAttrs {
+    /// Encoded.
+    pub body: Vec<u8>,
+    /// Why some of them are missing.
+    pub problem: Option<Problem>,
+}
+
 /// How reading a file ended.
 #[derive(Debug)]
 pub struct ReadFile {
@@ -76,6 +84,8 @@ pub struct ReadFile {
     pub size: u64,
     /// It changed while it was read, each time.
     pub is_inconsistent: bool,
+    /// Extended attributes and flags.
+    pub attrs: ReadAttrs,
 }
 
 /// A small file with its pieces, or why it could not be read.
@@ -105,6 +115,8 @@ pub enum Item {
         size: u64,
         /// It changed while it was read, each time.
         is_inconsistent: bool,
+        /// Extended attributes and flags.
+        attrs: Box<ReadAttrs>,
     },
     /// A large file could not be read.
     LargeFailed(Problem),
@@ -196,11 +208,11 @@ pub struct StagedRow {
     pub needs: u64,
 }
 
-/// A change whose content may not be in the catalog yet.
+/// A change whose content may not be in the catalog yet. Many rows wait for the end of the run: each is small.
 #[derive(Debug)]
 pub enum StagedChange {
     /// Complete as it is.
-    Ready(Change),
+    Ready(Box<Change>),
     /// A file with content of this run.
     File(Box<StagedFile>),
 }
@@ -208,14 +220,37 @@ pub enum StagedChange {
 /// A file version that this run read.
 #[derive(Debug)]
 pub struct StagedFile {
-    /// The version.
-    pub version: Version,
-    /// For the next run.
-    pub detection: Detection,
+    /// The version. The number of its content is missing until that is in the catalog.
+    pub change: Change,
     /// Its content; chunk numbers are final.
     pub content: Content,
-    /// Its number, once it is in the catalog.
-    pub content_id: Option<ContentId>,
     /// What its content was if only its inode changed, and its file system.
     pub expected: Option<(ContentId, u64)>,
+}
+
+impl StagedChange {
+    /// The change, and the content of a file that this run read.
+    pub fn parts(&self) -> (&Change, Option<&Content>) {
+        match self {
+            Self::Ready(change) => (change, None),
+            Self::File(file) => (&file.change, Some(&file.content)),
+        }
+    }
+}
+
+impl StagedFile {
+    /// The number of its content, where that is known to be in the catalog.
+    pub fn content_id(&self) -> Option<ContentId> {
+        match &self.change {
+            Change::Put { content, .. } => *content,
+            Change::Touch { .. } | Change::End(_) => None,
+        }
+    }
+
+    /// Its content is in the catalog under this number.
+    pub fn set_content_id(&mut self, id: ContentId) {
+        if let Change::Put { content, .. } = &mut self.change {
+            *content = Some(id);
+        }
+    }
 }

@@ -1,11 +1,12 @@
 //! Work between the source's thread and the assembler: pure functions of a job, run on any worker. Small files are read
 //! here, a batch at a time; a large file's bytes come with the job.
 
-use super::items::{DirContext, FileJob, HashStep, HashedPiece, Item, LargePart, ReadFile};
+use super::items::{DirContext, FileJob, HashStep, HashedPiece, Item, LargePart, ReadAttrs, ReadFile};
 use super::rescue::RescueJob;
 use crate::codec::chunker::Chunker;
 use crate::codec::compress::{is_all_zero, looks_incompressible};
 use crate::codec::hash::{PIECE_LEN, hash_bytes, piece_hash};
+use crate::format::attrs;
 use crate::model::entry::Stat;
 use crate::model::ids::{ChunkId, FileHash};
 use crate::model::params::HashAlgo;
@@ -14,8 +15,8 @@ use crate::tree::source_file::SourceFile;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Files up to this many bytes are read whole, in batches.
-pub const SMALL_MAX: u64 = PIECE_LEN as u64;
+/// Files up to this many bytes are read and cut whole on one worker; the pieces of a longer one are cut in order.
+pub const SMALL_MAX: u64 = 4 * PIECE_LEN as u64;
 /// How often a file is read that changes meanwhile; the last reading is kept.
 pub const READINGS_MAX: u32 = 3;
 /// A file that was small when it was listed is read up to this size all the same.
@@ -167,17 +168,18 @@ fn read_small(
         let is_settled = source.settle();
         let read = is_settled.and_then(|is_settled| {
             read_once(&source, buffer)?;
-            Ok((is_settled, source.stat()?))
+            let attrs = read_attrs(&source, file);
+            Ok((is_settled, attrs, source.stat()?))
         });
-        let (is_settled, after) = read.map_err(|error| Problem::from_io(&path(), ProblemOp::Read, &error))?;
+        let (is_settled, attrs, after) = read.map_err(|error| Problem::from_io(&path(), ProblemOp::Read, &error))?;
         let is_same =
             is_settled && is_unchanged(source.opened(), &after) && (buffer.len() - start) as u64 == after.size;
-        last = Some((*source.opened(), is_same));
+        last = Some((*source.opened(), is_same, attrs));
         if is_same {
             break;
         }
     }
-    let Some((stat, is_same)) = last else { return Err(changed_problem(path())) };
+    let Some((stat, is_same, attrs)) = last else { return Err(changed_problem(path())) };
     let bytes = &buffer[start..];
     let mut cuts = Vec::new();
     context.chunker.cut_whole(bytes, &mut cuts);
@@ -194,7 +196,21 @@ fn read_small(
         [HashedPiece::Chunk { id, .. }] => FileHash(id.0),
         _ => FileHash(hash_bytes(context.algo, &buffer[start..])),
     };
-    Ok((ReadFile { stat, hash, size, is_inconsistent: !is_same }, pieces))
+    Ok((ReadFile { stat, hash, size, is_inconsistent: !is_same, attrs }, pieces))
+}
+
+/// What lies beside the bytes of an open file.
+pub fn read_attrs(source: &SourceFile, file: &FileJob) -> ReadAttrs {
+    let path = || crate::model::path::join(&file.dir.path, &file.name);
+    let found = source.attrs();
+    ReadAttrs { body: attrs::encode(&found.attrs), problem: found.failed.map(|error| attrs_problem(&path(), &error)) }
+}
+
+/// Why attributes could not all be read.
+pub fn attrs_problem(path: &[u8], error: &std::io::Error) -> Problem {
+    let mut problem = Problem::from_io(path, ProblemOp::Attrs, error);
+    problem.text = format!("its extended attributes or flags cannot all be read, the rest of it is stored: {error}");
+    problem
 }
 
 fn read_once(source: &SourceFile, buffer: &mut Vec<u8>) -> std::io::Result<()> {
@@ -206,17 +222,14 @@ fn read_once(source: &SourceFile, buffer: &mut Vec<u8>) -> std::io::Result<()> {
         if at - start > GROWN_MAX {
             return Err(std::io::Error::other("it grows faster than it can be read; the next run will try again"));
         }
-        buffer.resize(start + want, 0);
-        let n = source.read_at((at - start) as u64, &mut buffer[at..])?;
-        buffer.truncate(at + n);
-        if n == 0 {
-            return Ok(());
-        }
-        if buffer.len() - start < want {
+        buffer.reserve_exact(want);
+        let asked = buffer.capacity() - at;
+        let n = source.append_at((at - start) as u64, buffer)?;
+        if n < asked {
             // Short of what was asked for: a regular file ends there.
             return Ok(());
         }
-        want += PIECE_LEN;
+        want = PIECE_LEN;
     }
 }
 

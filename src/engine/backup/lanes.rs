@@ -59,6 +59,8 @@ struct Lane {
     filler: Option<usize>,
     /// The open block is to be finished.
     close_asked: bool,
+    /// Writers that make a block durable: what their blocks leave over of the room set aside for them comes free.
+    closing: usize,
 }
 
 #[derive(Debug, Default)]
@@ -158,21 +160,36 @@ impl Lanes {
         self.changed.notify_all();
     }
 
-    /// `writer` has no open block any more: another one of the lane may begin the next.
+    /// `writer` puts nothing more into its block and makes it durable: another one of the lane may begin the next.
     pub fn block_closed(&self, lane: usize, writer: usize) {
         let mut state = self.lock();
-        if state.lanes[lane].filler == Some(writer) {
-            state.lanes[lane].filler = None;
-        }
+        state.lanes[lane].closing += 1;
+        state.release(lane, writer);
         self.changed.notify_all();
     }
 
-    /// The lane takes no more: its queue and the segment in hand move on to other lanes.
-    pub fn seal(&self, lane: usize, job: SegmentJob) {
+    /// A block that was closed is durable, or has failed.
+    pub fn block_done(&self, lane: usize) {
+        self.lock().lanes[lane].closing -= 1;
+        self.changed.notify_all();
+    }
+
+    /// Waits while other writers of the lane make their blocks durable; false when there was nothing to wait for.
+    pub fn wait_for_closing(&self, lane: usize) -> bool {
+        let mut state = self.lock();
+        let is_closing = state.lanes[lane].closing > 0;
+        while state.lanes[lane].closing > 0 && state.stop.is_none() {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        is_closing
+    }
+
+    /// The lane takes no more: its queue and the segment in `writer`'s hand move on to other lanes.
+    pub fn seal(&self, lane: usize, writer: usize, job: SegmentJob) {
         let mut state = self.lock();
         state.in_hand -= 1;
         state.lanes[lane].is_sealed = true;
-        state.lanes[lane].filler = None;
+        state.release(lane, writer);
         let queue = std::mem::take(&mut state.lanes[lane].queue);
         for job in std::iter::once(job).chain(queue) {
             state.route(lane, job);
@@ -182,6 +199,11 @@ impl Lanes {
 }
 
 impl State {
+    fn release(&mut self, lane: usize, writer: usize) {
+        let own = &mut self.lanes[lane];
+        own.filler = own.filler.filter(|filler| *filler != writer);
+    }
+
     fn turn(&mut self, lane: usize, writer: usize, has_block: bool) -> Option<Turn> {
         if self.stop.is_some() {
             return Some(Turn::Done);
@@ -228,6 +250,8 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
 
     fn job(ticket: u64) -> SegmentJob {
         let (_, encoded) = crossbeam_channel::bounded(1);
@@ -246,7 +270,7 @@ mod tests {
         let lanes = Lanes::new(2);
         (0..3).for_each(|ticket| lanes.put(0, job(ticket)));
         let Turn::Segment(first) = lanes.next(0, 0, false) else { unreachable!("a segment is queued") };
-        lanes.seal(0, first);
+        lanes.seal(0, 0, first);
         lanes.close();
         for expected in 0..3 {
             assert_eq!(ticket(lanes.next(1, 0, false)), Some(expected));
@@ -261,7 +285,7 @@ mod tests {
         let lanes = Lanes::new(1);
         lanes.put(0, job(7));
         let Turn::Segment(first) = lanes.next(0, 0, false) else { unreachable!("a segment is queued") };
-        lanes.seal(0, first);
+        lanes.seal(0, 0, first);
         assert!(matches!(lanes.next(0, 0, true), Turn::Done));
         assert!(matches!(lanes.take_stop(), Some(Stop::NoRoom)));
     }
@@ -278,5 +302,40 @@ mod tests {
         lanes.put(0, job(3));
         lanes.block_closed(0, 0);
         assert_eq!(ticket(lanes.next(0, 1, false)), Some(3));
+    }
+
+    #[test]
+    fn room_that_another_writer_gives_back_is_waited_for() {
+        let lanes = Lanes::new(1);
+        assert!(!lanes.wait_for_closing(0));
+        lanes.block_closed(0, 0);
+        let is_done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                lanes.wait_for_closing(0);
+                is_done.load(Ordering::SeqCst)
+            });
+            std::thread::sleep(Duration::from_millis(50));
+            is_done.store(true, Ordering::SeqCst);
+            lanes.block_done(0);
+            assert!(waiting.join().unwrap(), "it went on before there was room");
+        });
+        lanes.block_closed(0, 0);
+        lanes.stop(Stop::NoRoom);
+        assert!(lanes.wait_for_closing(0));
+    }
+
+    #[test]
+    fn a_writer_that_seals_its_lane_leaves_the_block_of_another_to_it() {
+        let lanes = Lanes::new(2);
+        (1..=3).for_each(|ticket| lanes.put(0, job(ticket)));
+        let Turn::Segment(first) = lanes.next(0, 0, false) else { unreachable!("a segment is queued") };
+        lanes.block_closed(0, 0);
+        assert_eq!(ticket(lanes.next(0, 1, false)), Some(2));
+        lanes.written();
+        lanes.seal(0, 0, first);
+        lanes.ask_close();
+        assert!(lanes.try_next(0, 0, false).is_none());
+        assert!(matches!(lanes.next(0, 1, true), Turn::Close));
     }
 }

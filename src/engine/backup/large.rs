@@ -2,7 +2,7 @@
 //! begin and end with a chunk. Whole pieces that lie in holes are not read.
 
 use super::items::{DirContext, FileJob, Item};
-use super::jobs::{Job, READINGS_MAX, RawPart, RawStep, Span, is_unchanged, open_problem};
+use super::jobs::{Job, READINGS_MAX, RawPart, RawStep, Span, is_unchanged, open_problem, read_attrs};
 use crate::codec::chunker::{Chunker, Cutter};
 use crate::codec::hash::PIECE_LEN;
 use crate::model::problem::{Problem, ProblemOp};
@@ -40,6 +40,7 @@ pub fn read_large(file: &FileJob, chunker: &Chunker, emit: Emit<'_>) -> ControlF
                 return emit(Job::Ready(Item::LargeFailed(Problem::from_io(&path, ProblemOp::Read, &error))));
             }
         };
+        let attrs = Box::new(read_attrs(&source, file));
         let is_same = match source.stat() {
             Ok(after) => is_settled && is_unchanged(source.opened(), &after) && after.size == size,
             Err(error) => {
@@ -48,7 +49,7 @@ pub fn read_large(file: &FileJob, chunker: &Chunker, emit: Emit<'_>) -> ControlF
         };
         if is_same || reading == READINGS_MAX {
             let stat = *source.opened();
-            let end = Item::LargeEnd { job: file.clone(), stat, size, is_inconsistent: !is_same };
+            let end = Item::LargeEnd { job: file.clone(), stat, size, is_inconsistent: !is_same, attrs };
             return emit(Job::Ready(end));
         }
     }

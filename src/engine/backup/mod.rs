@@ -18,6 +18,7 @@ mod jobs;
 mod lanes;
 mod large;
 mod links;
+mod lookup;
 mod place;
 mod prior;
 mod rescue;
@@ -43,6 +44,7 @@ use crate::format::manifest::RunCounts;
 use crate::model::ids::{RunSeq, RunUuid, VolumeId};
 use crate::model::problem::Problem;
 use crate::tree::list::Select;
+use crate::tree::select::{SelectOptions, Selection};
 use crate::tree::walk::{WalkOptions, Walker};
 use std::collections::HashSet;
 use std::os::unix::fs::MetadataExt;
@@ -54,8 +56,10 @@ use std::time::Instant;
 const WALK_LOOKAHEAD: usize = 50_000;
 /// Threads that walk at most: more only contend for the directory cache.
 const WALK_THREADS_MAX: usize = 4;
-/// Writers when nothing else is said.
-const WRITERS_DEFAULT: usize = 4;
+/// Writers when nothing else is said: one a volume, within these bounds. With two on a single volume one fills a block
+/// while the other makes the last one durable.
+const WRITERS_DEFAULT_MIN: usize = 2;
+const WRITERS_DEFAULT_MAX: usize = 4;
 
 /// How a source is backed up.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +70,7 @@ pub struct BackupOptions {
     pub name: Option<String>,
     /// Threads that read, hash and compress; one a core when not given.
     pub workers: Option<usize>,
-    /// Threads that write blocks; min(4, active volumes) when not given.
+    /// Threads that write blocks; when not given one per volume, 2 at least and 4 at most.
     pub write_workers: Option<usize>,
     /// Everything on one thread.
     pub single_threaded: bool,
@@ -82,6 +86,8 @@ pub struct BackupOptions {
     pub allow_empty: bool,
     /// What was written is read back from the disk before it counts.
     pub verify_after_write: bool,
+    /// What is left out.
+    pub select: SelectOptions,
 }
 
 /// What a backup did.
@@ -113,7 +119,9 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
     let began = Instant::now();
     let root = clean_absolute(&options.root)?;
     // A root that is not there is an error before anything is written.
-    drop(open_walk(repository, &root, 0)?);
+    // Once for all attempts: a file of patterns may be a pipe.
+    let selection = Arc::new(Selection::new(&options.select)?);
+    drop(open_walk(repository, &root, (0, &selection))?);
     with_what_works(repository, observer, &|repository| repository.lock_volumes(observer))?;
     if options.verify_after_write {
         repository.mounted.iter_mut().for_each(|mounted| mounted.volume.verify_writes());
@@ -129,10 +137,10 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
         observer
             .warn(&format!("volume {} ({}) is not here; it will be brought up to date when it is", row.name, row.uuid));
     }
-    let (source, run, done) = attempts(repository, &root, options, observer)?;
+    let (source, run, done) = attempts(repository, (&root, &selection), options, observer)?;
     observer.begin(Phase::Finish, Expected::default());
     // On an error the run stays open: its manifest may be durable somewhere, and then the next start completes it.
-    let counts = finish::finish(repository, (&source, &run), &done, observer)?;
+    let counts = finish::finish(repository, (&source, &run), (&done, options.single_threaded), observer)?;
     // From here on the run is saved: what goes wrong is said, and is no failure of it.
     if let Err(error) = finish::update_indexes(repository, run.seq, observer) {
         observer.warn(&format!("the volumes' indexes are not up to date: {error}"));
@@ -194,14 +202,14 @@ fn open_run(repository: &mut Repository, root: &Path, options: &BackupOptions) -
 /// are hints for the next, never part of it.
 fn attempts(
     repository: &mut Repository,
-    root: &Path,
+    (root, selection): (&Path, &Arc<Selection>),
     options: &BackupOptions,
     observer: &dyn Observer,
 ) -> Result<(Source, Run, AttemptDone)> {
     let mut avoid: Vec<VolumeId> = Vec::new();
     loop {
         let (source, run) = open_run(repository, root, options)?;
-        let end = one_attempt(repository, (&source, &run, &avoid), (root, options), observer);
+        let end = one_attempt(repository, (&source, &run, &avoid), (root, selection, options), observer);
         if let Ok(AttemptEnd::Done(done)) = end {
             warn_of_skipped(&done, observer);
             return Ok((source, run, *done));
@@ -225,7 +233,7 @@ fn attempts(
 fn one_attempt(
     repository: &mut Repository,
     (source, run, avoid): (&Source, &Run, &[VolumeId]),
-    (root, options): (&Path, &BackupOptions),
+    (root, selection, options): (&Path, &Arc<Selection>, &BackupOptions),
     observer: &dyn Observer,
 ) -> Result<AttemptEnd> {
     let settings = repository.settings().clone();
@@ -248,12 +256,15 @@ fn one_attempt(
         strict_ctime: options.strict_ctime,
         allow_empty: options.allow_empty,
     };
-    let walker = open_walk(repository, root, workers.min(WALK_THREADS_MAX))?;
+    let walker = open_walk(repository, root, (workers.min(WALK_THREADS_MAX), selection))?;
     let walk = Walk::new(walker, (prior, detection), chunker, observer)?;
     let plan = AttemptPlan {
         settings,
         run: (source.id, run.seq),
-        write_workers: options.write_workers.unwrap_or_else(|| WRITERS_DEFAULT.min(volumes.len())).max(1),
+        write_workers: options
+            .write_workers
+            .unwrap_or_else(|| volumes.len().clamp(WRITERS_DEFAULT_MIN, WRITERS_DEFAULT_MAX))
+            .max(1),
         volumes,
         avoid: avoid.to_vec(),
         rescue: rescue_blocks(repository)?,
@@ -312,14 +323,17 @@ fn lane_volumes(repository: &mut Repository, avoid: &[VolumeId]) -> Result<Vec<(
 }
 
 /// A walk that passes over what belongs to the repository itself.
-fn open_walk(repository: &Repository, root: &Path, threads: usize) -> Result<Walker> {
+fn open_walk(repository: &Repository, root: &Path, (threads, selection): (usize, &Arc<Selection>)) -> Result<Walker> {
     let own = own_inodes(repository);
     let select = Arc::new(
         move |_: &[u8], stat: &crate::model::entry::Stat| {
             if own.contains(&(stat.dev, stat.ino)) { Select::Skip } else { Select::Take }
         },
     );
-    Ok(Walker::open(root, WalkOptions { threads, lookahead_entries: WALK_LOOKAHEAD, select })?)
+    Ok(Walker::open(
+        root,
+        WalkOptions { threads, lookahead_entries: WALK_LOOKAHEAD, select, selection: Arc::clone(selection) },
+    )?)
 }
 
 fn own_inodes(repository: &Repository) -> HashSet<(u64, u64)> {

@@ -1,7 +1,7 @@
 //! The state before the run as the comparison wants it: per directory its rows, and hints for names without one from
 //! unfinished runs and renamed directories.
 
-use crate::catalog::interned::{find_dir, owner_by_id};
+use crate::catalog::interned::{attrs_by_id, find_dir, owner_by_id};
 use crate::catalog::state::{KnownDir, LiveEntry, has_pending, known_dirs, live_entries, pending_entries};
 use crate::catalog::versions::next_link;
 use crate::catalog::{Catalog, CatalogError, contents};
@@ -71,6 +71,7 @@ impl Prior {
         if self.is_first && !self.has_pending {
             return Ok(PriorDir::default());
         }
+        let reading = self.reader.reading()?;
         let conn = self.reader.conn();
         let mut known = PriorDir::default();
         if let Some(row) = find_dir(conn, self.source, path)? {
@@ -82,6 +83,7 @@ impl Prior {
                 known.hints = pending_entries(conn, self.source, row.id)?;
             }
         }
+        drop(reading);
         if known.rows.is_empty() && known.hints.is_empty() && !self.is_first {
             known.hints = self.renamed(stat)?;
         }
@@ -111,6 +113,11 @@ impl Prior {
             self.owners.insert(id, owner);
         }
         self.owners.get(&id).ok_or_else(|| CatalogError::damaged("an owner is missing"))
+    }
+
+    /// The encoded attributes of a row.
+    pub fn attrs(&self, id: Option<i64>) -> Result<Vec<u8>> {
+        attrs_by_id(self.reader.conn(), id)
     }
 
     /// The hash of a content.

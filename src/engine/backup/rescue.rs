@@ -85,7 +85,7 @@ pub fn rescue_blocks(repository: &Repository) -> Result<Vec<RescueBlock>> {
 fn is_needed(conn: &Connection, (no, block): (ChunkNo, BlockNo)) -> std::result::Result<bool, CatalogError> {
     let places = places::chunks_from(conn, no, 1)?;
     let is_here = places.iter().any(|chunk| chunk.place.is_some_and(|place| place.block == block));
-    Ok(is_here && !damage::uses_of_chunk(conn, no)?.is_empty())
+    Ok(is_here && !damage::extents_with(conn, no, no)?.is_empty())
 }
 
 /// Reads the segments and emits them; what cannot be read is left as it is.

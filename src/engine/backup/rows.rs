@@ -20,10 +20,15 @@ pub fn version_of(stat: &Stat, link: i64, object: Object) -> Version {
 }
 
 /// What the next run will compare with. An inode that changed within `racy_within_ns` of being looked at may change
-/// again under the same time.
-pub fn detection_of(stat: &Stat, racy_within_ns: i64) -> Detection {
+/// again under the same time. `attrs_known`: its attributes are those of the row.
+pub fn detection_of(stat: &Stat, racy_within_ns: i64, attrs_known: bool) -> Detection {
     let racy = stat.taken_ns.saturating_sub(stat.ctime_ns) < racy_within_ns;
-    Detection { ctime_ns: stat.ctime_ns, ino: stat.ino, nlink: stat.nlink, marks: Marks { racy, recheck: false } }
+    Detection {
+        ctime_ns: stat.ctime_ns,
+        ino: stat.ino,
+        nlink: stat.nlink,
+        marks: Marks { racy, recheck: false, attrs_known },
+    }
 }
 
 #[cfg(test)]
@@ -47,10 +52,10 @@ mod tests {
             rdev: 0,
             taken_ns: 11_000_000_000,
         };
-        assert!(detection_of(&stat, 2_000_000_000).marks.racy);
+        assert!(detection_of(&stat, 2_000_000_000, true).marks.racy);
         stat.taken_ns = 12_000_000_000;
-        assert!(!detection_of(&stat, 2_000_000_000).marks.racy);
+        assert!(!detection_of(&stat, 2_000_000_000, true).marks.racy);
         stat.taken_ns = 9_000_000_000;
-        assert!(detection_of(&stat, 2_000_000_000).marks.racy);
+        assert!(detection_of(&stat, 2_000_000_000, true).marks.racy);
     }
 }

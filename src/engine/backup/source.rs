@@ -1,6 +1,8 @@
 //! The source's thread: takes directories from the walk in order, merge-joins each with the rows of the state before,
 //! and emits rows, batches of small files and parts of large ones. Decides nothing about volumes.
 
+mod attributes;
+
 use super::compare::{Trust, Verdict, is_only_inode, judge};
 use super::items::{DirContext, FileJob, InodeKey, Item, RowItem};
 use super::jobs::{Job, SMALL_MAX};
@@ -19,7 +21,7 @@ use crate::model::entry::{EntryKind, FsTrust, Stat};
 use crate::model::ids::ContentId;
 use crate::model::path;
 use crate::model::problem::{Problem, ProblemOp};
-use crate::model::version::{EndReason, Object};
+use crate::model::version::{EndReason, Object, Version};
 use crate::tree::list::Listing;
 use crate::tree::walk::Walker;
 use std::ops::ControlFlow;
@@ -133,7 +135,8 @@ impl<'s> Source<'s> {
 
     /// Whether an empty directory had something in it that a file system brought which is not mounted now.
     fn is_unmounted(&self, listing: &Listing, before: &PriorDir) -> bool {
-        let is_empty = listing.entries.is_empty() && listing.unreadable.is_empty() && listing.skipped.is_empty();
+        let is_empty = listing.entries.is_empty() && listing.unreadable.is_empty();
+        let is_empty = is_empty && listing.skipped.is_empty() && listing.left_out.is_empty() && !listing.is_left_out;
         let was_root_with_entries = listing.path.is_empty() && before.has_children();
         let had_mount = before.was_mount_point && before.has_children();
         is_empty && !self.options.allow_empty && !listing.is_mount_point && (was_root_with_entries || had_mount)
@@ -174,7 +177,9 @@ impl<'s> Source<'s> {
         if listing.unreadable.iter().any(|(name, _)| *name == row.name) {
             return Flow::Continue(());
         }
-        let reason = if listing.skipped.contains(&row.name) { EndReason::Excluded } else { EndReason::Deleted };
+        let has = |names: &[Vec<u8>]| names.binary_search(&row.name).is_ok();
+        let is_left_out = listing.is_left_out || has(&listing.skipped) || has(&listing.left_out);
+        let reason = if is_left_out { EndReason::Excluded } else { EndReason::Deleted };
         emit_row(dir, &row.name, Change::End(reason), emit)
     }
 
@@ -201,13 +206,29 @@ impl<'s> Source<'s> {
         self.observer.advance(1, 0);
         Ok(match verdict {
             Verdict::Unchanged => Flow::Continue(()),
-            Verdict::Touch => emit_touch(dir, (name, stat), emit),
-            Verdict::Metadata | Verdict::Read => self.special(dir, (name, stat), emit),
+            Verdict::Touch => match (self.attrs_now(dir, (name, stat)), old) {
+                // Told of; the row stays as it is, so that the next run looks again.
+                (None, _) => Flow::Continue(()),
+                (Some(now), Some(old)) if now != self.prior.attrs(old.version.attr)? => {
+                    self.special(dir, (name, stat), (now, true), emit)
+                }
+                _ => emit_touch(dir, (name, stat), emit),
+            },
+            Verdict::Metadata | Verdict::Read => {
+                let attrs = self.attrs_or_before(dir, (name, stat), old.and_then(|old| old.version.attr))?;
+                self.special(dir, (name, stat), attrs, emit)
+            }
         })
     }
 
     /// Directories, symlinks, fifos, sockets, devices: the row holds all of it.
-    fn special(&mut self, dir: &Arc<DirContext>, (name, stat): (&[u8], &Stat), emit: Emit<'_>) -> Flow {
+    fn special(
+        &mut self,
+        dir: &Arc<DirContext>,
+        (name, stat): (&[u8], &Stat),
+        (attrs, attrs_known): (Vec<u8>, bool),
+        emit: Emit<'_>,
+    ) -> Flow {
         let object = match stat.kind {
             EntryKind::Symlink => match dir.handle.read_link(name) {
                 Ok(target) => Object::Target(target),
@@ -221,9 +242,9 @@ impl<'s> Source<'s> {
             EntryKind::CharDevice | EntryKind::BlockDevice => Object::Device(stat.rdev),
             _ => Object::Nothing,
         };
-        let detection = detection_of(stat, dir.racy_within_ns);
-        let change = Change::Put { version: version_of(stat, 0, object), content: None, detection };
-        emit_row(dir, name, change, emit)
+        let detection = detection_of(stat, dir.racy_within_ns, attrs_known);
+        let version = Version { attrs, ..version_of(stat, 0, object) };
+        emit_row(dir, name, Change::Put { version, content: None, detection }, emit)
     }
 
     fn file(
@@ -233,16 +254,19 @@ impl<'s> Source<'s> {
         (old, hint, trust): (Option<&LiveEntry>, Option<&LiveEntry>, Trust),
         emit: Emit<'_>,
     ) -> Result<Flow> {
-        let verdict = match old {
-            Some(old) => judge(stat, link, (old, self.prior.owner(old.version.owner)?), trust),
-            None => Verdict::Read,
-        };
+        let verdict = self.verdict_of(dir, (name, stat, link), (old, trust))?;
         match (verdict, old) {
             (Verdict::Unchanged, _) => {
                 self.observer.advance(1, stat.size);
                 Ok(Flow::Continue(()))
             }
-            (Verdict::Touch, _) => {
+            (Verdict::Touch, Some(old)) => {
+                if old.detection.ctime_ns != stat.ctime_ns || !old.detection.marks.attrs_known {
+                    let Some(now) = self.attrs_now(dir, (name, stat)) else { return Ok(Flow::Continue(())) };
+                    if now != self.prior.attrs(old.version.attr)? {
+                        return self.keep_content(dir, (name, stat, link), &old.version, emit);
+                    }
+                }
                 self.observer.advance(1, stat.size);
                 Ok(emit_touch(dir, (name, stat), emit))
             }
@@ -278,9 +302,11 @@ impl<'s> Source<'s> {
         let content = content_of(known)?;
         self.observer.advance(1, stat.size);
         let object = Object::Content(self.prior.content_hash(content)?);
+        let (attrs, attrs_known) = self.attrs_or_before(dir, (name, stat), known.attr)?;
         let mut version = version_of(stat, link, object);
+        version.attrs = attrs;
         version.size = known.size;
-        let detection = detection_of(stat, dir.racy_within_ns);
+        let detection = detection_of(stat, dir.racy_within_ns, attrs_known);
         Ok(emit_row(dir, name, Change::Put { version, content: Some(content), detection }, emit))
     }
 
@@ -294,10 +320,7 @@ impl<'s> Source<'s> {
         let key = InodeKey { dev: stat.dev, ino: stat.ino };
         let Some(known) = self.links.get(key).cloned() else {
             let group = self.links.group_for(key, old.map_or(0, |old| old.version.link));
-            let verdict = match old {
-                Some(old) => judge(stat, group, (old, self.prior.owner(old.version.owner)?), trust),
-                None => Verdict::Read,
-            };
+            let verdict = self.verdict_of(dir, (name, stat, group), (old, trust))?;
             let kept = old.map(|old| old.version.clone()).filter(|_| verdict != Verdict::Read);
             self.links.put(key, LinkGroup { group, kept });
             return self.file(dir, (name, stat, group), (old, None, trust), emit);
@@ -356,8 +379,9 @@ fn content_of(version: &StoredVersion) -> Result<ContentId> {
     }
 }
 
+/// Its attributes are those of the row.
 fn emit_touch(dir: &Arc<DirContext>, (name, stat): (&[u8], &Stat), emit: Emit<'_>) -> Flow {
-    let detection = detection_of(stat, dir.racy_within_ns);
+    let detection = detection_of(stat, dir.racy_within_ns, true);
     emit_row(dir, name, Change::Touch { detection, btime_ns: stat.btime_ns }, emit)
 }
 

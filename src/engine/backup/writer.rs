@@ -110,7 +110,12 @@ impl<'l> LaneWriter<'l> {
 
     fn write(&mut self, job: SegmentJob, segment: EncodedSegment) {
         if self.open.is_none() {
-            match self.begin() {
+            let begun = match self.begin() {
+                // What another writer's block leaves over may be room enough.
+                Ok(None) if self.lanes.wait_for_closing(self.lane) => self.begin(),
+                begun => begun,
+            };
+            match begun {
                 Ok(Some(block)) => self.open = Some(block),
                 Ok(None) => return self.seal(job, segment),
                 Err(error) => return self.fail(error),
@@ -140,7 +145,10 @@ impl<'l> LaneWriter<'l> {
                 if let Err(error) = freed {
                     return self.fail(error);
                 }
-                self.close();
+                // Nobody else may take that room before the table has it.
+                if let Some(block) = self.open.take() {
+                    self.finish(block);
+                }
                 self.seal(job, segment);
             }
             Err(error) => self.fail(error),
@@ -174,6 +182,11 @@ impl<'l> LaneWriter<'l> {
     fn close(&mut self) {
         let Some(block) = self.open.take() else { return };
         self.lanes.block_closed(self.lane, self.writer);
+        self.finish(block);
+        self.lanes.block_done(self.lane);
+    }
+
+    fn finish(&mut self, block: OpenBlock) {
         if block.container.is_empty() {
             return;
         }
@@ -197,7 +210,7 @@ impl<'l> LaneWriter<'l> {
 
     fn seal(&mut self, job: SegmentJob, segment: EncodedSegment) {
         drop(self.commits.send(CommitMsg::Sealed(self.volume.id)));
-        self.lanes.seal(self.lane, with_encoded(job, segment));
+        self.lanes.seal(self.lane, self.writer, with_encoded(job, segment));
     }
 
     fn fail(&mut self, error: StoreError) {

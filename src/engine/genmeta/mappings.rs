@@ -1,20 +1,28 @@
 //! Which chunk of which file version lies where in a block: from the block's rows to contents, versions and runs.
 //!
-//! A chunk's place in a file comes from the extents of its content, which are read once and kept; inside an extent
-//! (at most 256 chunks) a cursor goes along, so that a large file costs the same per chunk as a small one.
+//! Chunks of a block mostly have consecutive numbers, so that the extents that use some hundreds of them are read at once.
+//! A chunk's place in a file comes from its extent; inside one (at most 256 chunks) a cursor goes along, so that a
+//! large file costs the same per chunk as a small one.
 
 use crate::catalog::Catalog;
-use crate::catalog::damage::{self, ChunkUse, ContentUser};
+use crate::catalog::damage::{self, ContentUser, UsedExtent};
 use crate::catalog::error::{CatalogError, Result};
 use crate::catalog::{blocks, contents, places, runs};
 use crate::codec::compress::Codec;
 use crate::format::block::SegmentEntry;
 use crate::format::container::SEGMENT_HEADER_LEN;
 use crate::format::sidecar::{Mapping, base64};
-use crate::model::ids::{BlockNo, ChunkId, ChunkNo, ContentId, SourceId};
+use crate::model::ids::{BlockNo, ChunkId, ChunkNo, ContentId, FileHash, SourceId};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::rc::Rc;
 
+/// Numbers of chunks whose uses are read at once.
+const WINDOW: i64 = 1 << 9;
+/// Such windows that are kept: threads that stored together took their numbers in turns.
+const WINDOWS_MAX: usize = 16;
+/// The most chunks of an extent.
+const EXTENT_MAX: i64 = 256;
 /// Extents of contents that are kept, at 16 bytes each.
 const EXTENTS_KEPT_MAX: usize = 1 << 20;
 /// Versions that are kept, at some 200 bytes each.
@@ -35,19 +43,31 @@ pub(super) struct Mapper {
     cursors: HashMap<(ContentId, u64), (ChunkNo, u64)>,
 }
 
-/// What a content says about its chunks.
-struct Layout {
-    file_hash: String,
-    /// Offset of each extent of stored chunks, and the ordinal of its first chunk.
-    extents: Vec<(u64, u64)>,
-}
+/// The stored extents of a content: offset in the file, and the ordinal of the first chunk.
+type Layout = Vec<(u64, u64)>;
 
 /// A chunk in one place of one content.
 #[derive(Debug, Clone, Copy)]
 struct Use {
     content: ContentId,
+    hash: FileHash,
     seq: u64,
     file_offset: u64,
+}
+
+/// The extents that use any of [`WINDOW`] consecutive chunks, by their first chunk.
+struct Window(Vec<UsedExtent>);
+
+impl Window {
+    /// The extents that have a chunk, by content and offset.
+    fn extents_of(&self, no: ChunkNo) -> Vec<UsedExtent> {
+        let from = self.0.partition_point(|extent| extent.first.0 <= no.0.saturating_sub(EXTENT_MAX));
+        let near = self.0[from..].iter().take_while(|extent| extent.first <= no);
+        let mut found: Vec<UsedExtent> =
+            near.filter(|extent| extent.first.0.saturating_add(i64::from(extent.n)) > no.0).copied().collect();
+        found.sort_unstable_by_key(|extent| (extent.content, extent.at));
+        found
+    }
 }
 
 impl Mapper {
@@ -74,13 +94,15 @@ impl Mapper {
         block: BlockNo,
         each: &mut dyn FnMut(&Mapping),
     ) -> Result<()> {
+        let _held = catalog.reading()?;
         let (table, numbers) = blocks::table_of(catalog.conn(), block)?;
         self.cursors.clear();
+        let mut windows = HashMap::new();
         let mut numbers = numbers.into_iter();
         for segment in &table.segments {
             let mut offset_in_segment = 0;
             for ((id, len), no) in segment.chunks.iter().zip(numbers.by_ref()) {
-                let uses = self.uses_of(catalog, no)?;
+                let uses = self.uses_of(catalog, (no, *len), window_of(catalog, &mut windows, no)?)?;
                 if !uses.is_empty() {
                     let mut mapping = blank(segment, (*id, *len), offset_in_segment);
                     self.map_uses(catalog, &uses, (&mut mapping, each))?;
@@ -91,35 +113,44 @@ impl Mapper {
         Ok(())
     }
 
-    /// Where contents use a chunk, ordered by content and offset.
-    fn uses_of(&mut self, catalog: &Catalog, no: ChunkNo) -> Result<Vec<Use>> {
+    /// Where contents use a chunk of `len` bytes, ordered by content and offset.
+    fn uses_of(&mut self, catalog: &Catalog, (no, len): (ChunkNo, u32), window: &Window) -> Result<Vec<Use>> {
         let mut uses = Vec::new();
-        for found in damage::uses_of_chunk(catalog.conn(), no)? {
-            let layout = self.layout(catalog, found.content)?;
-            let first_seq = layout
-                .extents
-                .binary_search_by_key(&found.extent_at, |(at, _)| *at)
-                .map(|index| layout.extents[index].1)
-                .map_err(|_| CatalogError::damaged(format!("content {} has no such extent", found.content)))?;
+        for extent in window.extents_of(no) {
+            let first_seq = if extent.is_first { 0 } else { self.ordinal(catalog, &extent)? };
             uses.push(Use {
-                content: found.content,
-                seq: first_seq + (no.0 - found.extent_first.0).unsigned_abs(),
-                file_offset: self.offset_in_file(catalog, no, &found)?,
+                content: extent.content,
+                hash: extent.hash,
+                seq: first_seq.saturating_add(no.0.abs_diff(extent.first.0)),
+                file_offset: self.offset_in_file(catalog, (no, len), &extent)?,
             });
         }
         Ok(uses)
     }
 
-    fn offset_in_file(&mut self, catalog: &Catalog, no: ChunkNo, found: &ChunkUse) -> Result<u64> {
-        let key = (found.content, found.extent_at);
-        let start = (found.extent_first, found.extent_at);
-        let (from, mut offset) = self.cursors.get(&key).copied().filter(|(at, _)| *at <= no).unwrap_or(start);
-        let between = u32::try_from(no.0 - from.0).map_err(|_| CatalogError::damaged("an extent that is too long"))?;
-        for chunk in places::chunks_from(catalog.conn(), from, between)? {
-            offset = offset.saturating_add(u64::from(chunk.len));
+    fn offset_in_file(&mut self, catalog: &Catalog, (no, len): (ChunkNo, u32), extent: &UsedExtent) -> Result<u64> {
+        if extent.n <= 1 {
+            return Ok(extent.at);
         }
-        self.cursors.insert(key, (no, offset));
+        let key = (extent.content, extent.at);
+        let start = (extent.first, extent.at);
+        let (from, mut offset) = self.cursors.get(&key).copied().filter(|(at, _)| *at <= no).unwrap_or(start);
+        if from < no {
+            let between = u32::try_from(no.0.abs_diff(from.0))
+                .map_err(|_| CatalogError::damaged("an extent that is too long"))?;
+            for chunk in places::chunks_from(catalog.conn(), from, between)? {
+                offset = offset.saturating_add(u64::from(chunk.len));
+            }
+        }
+        self.cursors.insert(key, (ChunkNo(no.0.saturating_add(1)), offset.saturating_add(u64::from(len))));
         Ok(offset)
+    }
+
+    /// The ordinal of an extent's first chunk among the stored chunks of its content.
+    fn ordinal(&mut self, catalog: &Catalog, extent: &UsedExtent) -> Result<u64> {
+        let layout = self.layout(catalog, extent.content)?;
+        let found = layout.binary_search_by_key(&extent.at, |(at, _)| *at).map(|index| layout[index].1);
+        found.map_err(|_| CatalogError::damaged(format!("content {} has no such extent", extent.content)))
     }
 
     fn layout(&mut self, catalog: &Catalog, id: ContentId) -> Result<Rc<Layout>> {
@@ -127,17 +158,17 @@ impl Mapper {
             return Ok(Rc::clone(known));
         }
         let content = contents::get(catalog.conn(), id)?;
-        let (mut seq, mut extents) = (0, Vec::new());
+        let (mut seq, mut layout) = (0, Layout::new());
         for extent in content.extents.iter().filter(|extent| extent.chunk.0 != 0) {
-            extents.push((extent.at, seq));
+            layout.push((extent.at, seq));
             seq += u64::from(extent.n);
         }
-        if self.extents_kept + extents.len() + 1 > EXTENTS_KEPT_MAX {
+        if self.extents_kept + layout.len() + 1 > EXTENTS_KEPT_MAX {
             self.layouts.clear();
             self.extents_kept = 0;
         }
-        self.extents_kept += extents.len() + 1;
-        let layout = Rc::new(Layout { file_hash: content.hash.to_string(), extents });
+        self.extents_kept += layout.len() + 1;
+        let layout = Rc::new(layout);
         self.layouts.insert(id, Rc::clone(&layout));
         Ok(layout)
     }
@@ -150,8 +181,7 @@ impl Mapper {
     ) -> Result<()> {
         let is_one_content = uses.iter().all(|found| found.content == uses[0].content);
         if is_one_content {
-            let file_hash = self.layout(catalog, uses[0].content)?.file_hash.clone();
-            mapping.file_hash = file_hash;
+            mapping.file_hash = uses[0].hash.to_string();
             return self.for_each_user(catalog, uses[0].content, &mut |sources, user| {
                 set_user(mapping, sources, user);
                 for found in uses {
@@ -160,11 +190,10 @@ impl Mapper {
                 }
             });
         }
-        let mut group: Vec<(ContentUser, Use, String)> = Vec::new();
+        let mut group: Vec<(ContentUser, Use)> = Vec::new();
         for found in uses {
-            let file_hash = self.layout(catalog, found.content)?.file_hash.clone();
             self.for_each_user(catalog, found.content, &mut |sources, user| {
-                group.push((user.clone(), *found, file_hash.clone()));
+                group.push((user.clone(), *found));
                 if group.len() == SORTED_MAX {
                     hand_sorted(&mut group, sources, (mapping, each));
                 }
@@ -203,6 +232,22 @@ impl Mapper {
         }
         Ok(())
     }
+}
+
+/// The window that a chunk lies in: one of those that are open, which are few.
+fn window_of<'w>(catalog: &Catalog, windows: &'w mut HashMap<i64, Window>, no: ChunkNo) -> Result<&'w Window> {
+    let index = no.0.div_euclid(WINDOW);
+    if windows.len() >= WINDOWS_MAX && !windows.contains_key(&index) {
+        windows.clear();
+    }
+    Ok(match windows.entry(index) {
+        Entry::Occupied(open) => open.into_mut(),
+        Entry::Vacant(vacant) => {
+            let first = index.saturating_mul(WINDOW);
+            let last = ChunkNo(first.saturating_add(WINDOW - 1));
+            vacant.insert(Window(damage::extents_with(catalog.conn(), ChunkNo(first), last)?))
+        }
+    })
 }
 
 /// A chunk's mapping without its file.
@@ -245,19 +290,19 @@ fn set_use(mapping: &mut Mapping, found: &Use) {
 }
 
 fn hand_sorted(
-    group: &mut Vec<(ContentUser, Use, String)>,
+    group: &mut Vec<(ContentUser, Use)>,
     sources: &HashMap<SourceId, String>,
     (mapping, each): (&mut Mapping, &mut dyn FnMut(&Mapping)),
 ) {
-    let key = |(user, found, _): &(ContentUser, Use, String)| (user.source, user.first_run, found.file_offset);
+    let key = |(user, found): &(ContentUser, Use)| (user.source, user.first_run, found.file_offset);
     group.sort_by(|one, other| {
         let by_path = (one.0.source, &one.0.path).cmp(&(other.0.source, &other.0.path));
         by_path.then_with(|| key(one).cmp(&key(other)))
     });
-    for (user, found, file_hash) in group.drain(..) {
+    for (user, found) in group.drain(..) {
         set_user(mapping, sources, &user);
         set_use(mapping, &found);
-        mapping.file_hash = file_hash;
+        mapping.file_hash = found.hash.to_string();
         each(mapping);
     }
 }

@@ -15,6 +15,10 @@ use std::path::Path;
 
 /// The file that says whose unfinished restore a directory is; made first, removed last.
 pub(super) const MARKER: &str = ".raidtape-restore";
+/// Last line of a marker in a directory that was empty: small files are made under their own names there.
+const OF_EMPTY: &str = "everything here was made by it\n";
+/// Last line of a marker that took the place of one of these two: parts of files may still lie there.
+const OVER_PARTS: &str = "parts of files of an earlier one may lie here\n";
 /// Bytes of a marker at most: a path and some words.
 const MARKER_LEN_MAX: usize = 4 << 20;
 
@@ -23,8 +27,8 @@ const MARKER_LEN_MAX: usize = 4 << 20;
 pub(super) enum Ground {
     /// Nothing lies there.
     Empty,
-    /// An earlier attempt at the same restore lies there.
-    Resumed,
+    /// An earlier attempt at the same restore lies there, in a directory that was empty before it or not.
+    Resumed { is_all_ours: bool },
     /// Something else lies there, and the user said what becomes of it.
     Occupied(Overwrite),
 }
@@ -63,21 +67,33 @@ impl Dest {
             show(&picked.path)
         );
         let found = target.read_small(&name, MARKER_LEN_MAX)?;
-        let ground = match (found, overwrite) {
-            (Some(found), None) if found == words.as_bytes() => Ground::Resumed,
+        let has_parts = found.as_deref().is_some_and(may_have_parts) || is_below_parts(dest);
+        if has_parts && matches!(overwrite, Some(Overwrite::Never | Overwrite::IfNewer)) {
+            return Err(unchecked_parts(dest));
+        }
+        let is_found = |last: &str| found.as_deref() == Some(format!("{words}{last}").as_bytes());
+        let ground = match overwrite {
+            None if is_found(OF_EMPTY) => Ground::Resumed { is_all_ours: true },
+            None if is_found("") || is_found(OVER_PARTS) => Ground::Resumed { is_all_ours: false },
             // A restore may have been killed before its marker had its name.
             _ if target.is_empty()? => Ground::Empty,
-            (_, Some(overwrite)) => Ground::Occupied(overwrite),
-            (Some(_), None) => return Err(occupied(dest, "holds another unfinished restore")),
-            (None, None) => return Err(occupied(dest, "is not empty")),
+            Some(overwrite) => Ground::Occupied(overwrite),
+            None if found.is_some() => return Err(occupied(dest, "holds another unfinished restore")),
+            None => return Err(occupied(dest, "is not empty")),
         };
         if !matches!(ground, Ground::Occupied(_)) {
             target.sweep(b"")?;
         }
-        if ground != Ground::Resumed {
+        if !matches!(ground, Ground::Resumed { .. }) {
+            let last = match ground {
+                Ground::Empty => OF_EMPTY,
+                _ if has_parts => OVER_PARTS,
+                _ => "",
+            };
+            let words = words + last;
             let file = target.begin_file(&name, words.len() as u64)?;
             file.write_at(0, words.as_bytes())?;
-            let meta = TargetMeta { mode: 0o600, uid: u32::MAX, gid: u32::MAX, mtime_ns: 0 };
+            let meta = TargetMeta { mode: 0o600, uid: u32::MAX, gid: u32::MAX, mtime_ns: 0, attrs: None };
             let existing = if ground == Ground::Empty { Existing::Refuse } else { Existing::Replace };
             file.finish(&meta, existing)?;
             // Whatever of the rest survives a power cut, it must be known for what it is.
@@ -89,6 +105,11 @@ impl Dest {
     /// Opens the directory for a single name, without a marker.
     pub fn open_single(dir: &Path, name: &[u8], overwrite: Option<Overwrite>) -> Result<Self> {
         let target = Target::open(dir, false)?;
+        let keeps_some = matches!(overwrite, Some(Overwrite::Never | Overwrite::IfNewer));
+        let beside = || target.read_small(MARKER.as_bytes(), MARKER_LEN_MAX);
+        if keeps_some && (is_below_parts(dir) || beside()?.as_deref().is_some_and(may_have_parts)) {
+            return Err(unchecked_parts(dir));
+        }
         let ground = match (target.stat(name)?, overwrite) {
             (None, _) => Ground::Empty,
             (Some(_), Some(overwrite)) => Ground::Occupied(overwrite),
@@ -100,6 +121,12 @@ impl Dest {
             }
         };
         Ok(Self { target, ground, marker: None })
+    }
+
+    /// Whether everything in the target was made by this restore, and its marker says so: then a part of a file that a
+    /// killed process leaves under its name is known for what it is.
+    pub fn is_all_ours(&self) -> bool {
+        self.marker.is_some() && matches!(self.ground, Ground::Empty | Ground::Resumed { is_all_ours: true })
     }
 
     /// Takes the marker away.
@@ -122,7 +149,7 @@ impl Dest {
             Ground::Empty | Ground::Occupied(Overwrite::Always) => false,
             Ground::Occupied(Overwrite::Never) => true,
             Ground::Occupied(Overwrite::IfNewer) => there.mtime_ns >= entry.version.mtime_ns,
-            Ground::Resumed | Ground::Occupied(Overwrite::IfChanged) => is_same(&there, entry),
+            Ground::Resumed { .. } | Ground::Occupied(Overwrite::IfChanged) => is_same(&there, entry),
         };
         Ok(if keeps { Decision::Keep } else { Decision::Write(Existing::Replace) })
     }
@@ -136,17 +163,17 @@ impl Dest {
     pub fn make_dir(&self, path: &[u8]) -> std::result::Result<(), TreeError> {
         let existing = match self.ground {
             Ground::Empty | Ground::Occupied(Overwrite::Never) => Existing::Refuse,
-            Ground::Resumed | Ground::Occupied(_) => Existing::Replace,
+            Ground::Resumed { .. } | Ground::Occupied(_) => Existing::Replace,
         };
         if self.target.make_dir(path, existing)? || self.ground == Ground::Empty {
             return Ok(());
         }
         if let Some(there) = self.target.stat(path)?.filter(|there| there.mode & 0o700 != 0o700) {
             let (uid, gid) = (u32::MAX, u32::MAX);
-            let open = TargetMeta { mode: there.mode | 0o700, uid, gid, mtime_ns: there.mtime_ns };
+            let open = TargetMeta { mode: there.mode | 0o700, uid, gid, mtime_ns: there.mtime_ns, attrs: None };
             self.target.set_dir_meta(path, &open)?;
         }
-        if self.ground == Ground::Resumed {
+        if matches!(self.ground, Ground::Resumed { .. }) {
             self.target.sweep(path)?;
         }
         Ok(())
@@ -173,6 +200,31 @@ fn marker_name(repository: &Repository, picked: &Picked) -> Result<Vec<u8>> {
         name.push(b'_');
     }
     Ok(name)
+}
+
+/// Whether a marker's words say that parts of files may lie beside it.
+fn may_have_parts(marker: &[u8]) -> bool {
+    [OF_EMPTY, OVER_PARTS].iter().any(|last| marker.ends_with(last.as_bytes()))
+}
+
+/// Whether a directory above `dest` holds an unfinished restore that may have left parts of files below it.
+fn is_below_parts(dest: &Path) -> bool {
+    let Ok(dest) = dest.canonicalize() else { return false };
+    dest.ancestors().skip(1).any(|above| {
+        let marker = above.join(MARKER);
+        let is_small =
+            marker.symlink_metadata().is_ok_and(|found| found.is_file() && found.len() <= MARKER_LEN_MAX as u64);
+        // One that cannot be read may say so too.
+        is_small && std::fs::read(marker).map_or(true, |words| may_have_parts(&words))
+    })
+}
+
+fn unchecked_parts(dest: &Path) -> EngineError {
+    EngineError::Usage(format!(
+        "{} holds an unfinished restore, of which nothing may be kept unchecked; finish it with its own command without \
+         --overwrite first, or say --overwrite always",
+        dest.display()
+    ))
 }
 
 fn occupied(dest: &Path, how: &str) -> EngineError {

@@ -178,7 +178,10 @@ fn scatter(ground: &Ground<'_>, raw: &[u8], mut refs: Vec<ChunkRef>) -> Vec<Chun
         let (first, last) = (&run[0], &run[run.len() - 1]);
         let begin = first.offset_in_segment as usize;
         let end = last.offset_in_segment as usize + last.len as usize;
-        first.file.write(ground, first.at, &raw[begin..end]);
+        let bytes = &raw[begin..end];
+        if !first.file.write_whole(ground, bytes) {
+            first.file.write(ground, first.at, bytes);
+        }
         first.file.parts_done(ground, run.len() as u64);
     }
     bad

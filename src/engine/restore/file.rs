@@ -11,7 +11,7 @@ use crate::model::params::HashAlgo;
 use crate::tree::error::TreeError;
 use crate::tree::target::{Existing, Target};
 use crate::tree::target_file::TargetFile;
-use crate::tree::target_meta::TargetMeta;
+use crate::tree::target_meta::{MetaOutcome, TargetMeta};
 use std::cell::RefCell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -32,6 +32,8 @@ pub(super) struct Ground<'a> {
     pub observer: &'a dyn Observer,
     pub tally: &'a Tally,
     pub algo: HashAlgo,
+    /// Small files may be made under their own names at once, see [`super::dest::Dest::is_all_ours`].
+    pub is_all_ours: bool,
 }
 
 /// What is known of a file before its bytes are.
@@ -152,6 +154,39 @@ impl FileJob {
         }
     }
 
+    /// Makes the file at once, where `bytes` are all of it and were shown to be it. False when it must go the long way;
+    /// its part is still to be counted down.
+    pub fn write_whole(&self, ground: &Ground<'_>, bytes: &[u8]) -> bool {
+        let is_all = matches!(self.confirm, Confirm::ByChunk) && bytes.len() as u64 == self.spec.size;
+        if !is_all || !ground.is_all_ours || self.spec.existing != Existing::Refuse {
+            return false;
+        }
+        let mut out = self.out.write().unwrap_or_else(PoisonError::into_inner);
+        if self.has_failed() || ground.tally.is_stopped() || !matches!(*out, Out::NotBegun) {
+            return false;
+        }
+        *out = Out::Closed;
+        drop(out);
+        match ground.target.write_whole(&self.spec.path, bytes, &self.spec.meta) {
+            Ok(outcome) => {
+                ground.observer.advance(0, self.spec.size);
+                self.note_finished(ground, outcome);
+            }
+            Err(error) => self.fail(Failure::Target(error)),
+        }
+        true
+    }
+
+    fn note_finished(&self, ground: &Ground<'_>, outcome: MetaOutcome) {
+        ground.tally.note_meta(outcome);
+        ground.tally.note_last_flags(&self.spec.path, &self.spec.meta);
+        let mut counts = ground.tally.counts();
+        counts.files += 1;
+        counts.bytes += self.spec.size;
+        drop(counts);
+        ground.observer.advance(1, 0);
+    }
+
     fn begun(&self, ground: &Ground<'_>) -> Result<RwLockReadGuard<'_, Out>, TreeError> {
         {
             let out = self.out.read().unwrap_or_else(PoisonError::into_inner);
@@ -162,7 +197,7 @@ impl FileJob {
         {
             let mut out = self.out.write().unwrap_or_else(PoisonError::into_inner);
             if matches!(*out, Out::NotBegun) {
-                *out = Out::Open(ground.target.begin_file(&self.spec.path, self.spec.size)?);
+                *out = Out::Open(ground.target.begin_file_of(&self.spec.path, self.spec.size, &self.spec.meta)?);
             }
         }
         Ok(self.out.read().unwrap_or_else(PoisonError::into_inner))
@@ -272,12 +307,8 @@ impl FileJob {
         let mut out = self.out.write().unwrap_or_else(PoisonError::into_inner);
         let Out::Open(file) = std::mem::replace(&mut *out, Out::Closed) else { return Ok(()) };
         let outcome = file.finish(&self.spec.meta, self.spec.existing).map_err(Failure::Target)?;
-        ground.tally.note_meta(outcome);
-        let mut counts = ground.tally.counts();
-        counts.files += 1;
-        counts.bytes += self.spec.size;
-        drop(counts);
-        ground.observer.advance(1, 0);
+        drop(out);
+        self.note_finished(ground, outcome);
         Ok(())
     }
 

@@ -112,7 +112,7 @@ impl Restorer<'_> {
         let is_linked = one.zip(other).is_some_and(|(one, other)| (one.dev, one.ino) == (other.dev, other.ino));
         Ok(match decision {
             _ if is_linked => Decision::Keep,
-            _ if matches!(self.dest.ground, Ground::Resumed | Ground::Occupied(Overwrite::IfChanged)) => {
+            _ if matches!(self.dest.ground, Ground::Resumed { .. } | Ground::Occupied(Overwrite::IfChanged)) => {
                 Decision::Write(Existing::Replace)
             }
             decision => decision,

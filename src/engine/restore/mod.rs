@@ -2,8 +2,10 @@
 //!
 //! `dest` is the place that is written to, `steps` (with `links`) the order, `plan` which segment gives what,
 //! `fetch` the threads that read, decode and check, `file` one file until it is whole, `sites` where blocks can be
-//! read, `tally` what came of it. One bad file is a `Problem`; nothing partial is left under its name.
+//! read, `tally` what came of it. One bad file is a `Problem`; nothing partial is left under its name, unless the process
+//! is killed: then the marker says so.
 
+mod attributes;
 mod dest;
 mod fetch;
 mod file;
@@ -23,6 +25,7 @@ use super::observer::Observer;
 use super::repository::Repository;
 use super::select::{Picked, pick, source_words};
 use crate::catalog::view;
+use crate::model::attrs::FLAGS_LAST;
 use crate::model::entry::EntryKind;
 use crate::model::ids::RunSeq;
 use crate::model::path::{is_valid_name, show, split};
@@ -215,12 +218,21 @@ fn restore_tree(
     };
     dest.target.sync()?;
     let is_to_go_on = !tally.counts().volumes_wanted.is_empty();
+    if !is_to_go_on {
+        restorer.last_flags();
+    }
     if !is_to_go_on && let Err(error) = dest.unmark() {
         tally.fail(&picked.path, &Failure::Target(error));
     }
     // Last, because making and removing names inside changes its time.
     if let Some(meta) = top_meta {
-        match dest.target.set_dir_meta(b"", &meta) {
+        let flags = meta.attrs.as_ref().map_or(0, |attrs| attrs.flags);
+        let set = dest.target.set_dir_meta(b"", &meta).and_then(|mut outcome| {
+            outcome.attrs_refused |=
+                !is_to_go_on && flags & FLAGS_LAST != 0 && dest.target.set_last_flags(b"", flags)?;
+            Ok(outcome)
+        });
+        match set {
             Ok(outcome) => tally.note_meta(outcome),
             Err(error) => tally.fail(&picked.path, &Failure::Target(error)),
         }

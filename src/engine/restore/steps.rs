@@ -2,6 +2,7 @@
 //! directories from the bottom up, sync. Each step walks the stored tree again, page by page.
 //! Hard links are in [`super::links`].
 
+use super::Overwrite;
 use super::dest::{self, Decision, Dest};
 use super::fetch::Worker;
 use super::file::{FileSpec, Ground};
@@ -10,21 +11,30 @@ use super::plan::{Job, Planner};
 use super::resumed::has_content;
 use super::sites::Stores;
 use super::tally::{Failure, Tally};
+use crate::catalog::interned;
+use crate::catalog::places::{self, ContentHead};
 use crate::catalog::row::{StoredObject, StoredVersion};
 use crate::catalog::view::{Entry, Walk};
-use crate::catalog::{interned, places};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::observer::{Expected, Observer, Phase};
 use crate::engine::repository::Repository;
 use crate::engine::select::Picked;
+use crate::model::attrs::Attrs;
 use crate::model::entry::EntryKind;
 use crate::model::path::{join, show};
 use crate::tree::target::{Existing, Placement, Special};
 use crate::tree::target_meta::TargetMeta;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Jobs between the planner and the threads: a small one holds a few references, a large one some thousands.
 const JOBS_MAX: usize = 64;
+
+/// Files whose contents are looked up together.
+const HEADS_AT_ONCE: usize = 256;
+
+/// A directory of the target: its metadata, and its attributes by number.
+type PlannedDir = (Vec<u8>, TargetMeta, Option<i64>);
 
 /// A file that is to be restored as `path` inside the target.
 pub(super) struct PlannedFile {
@@ -34,7 +44,7 @@ pub(super) struct PlannedFile {
 
 /// One restore under way.
 pub(super) struct Restorer<'a> {
-    repository: &'a Repository,
+    pub repository: &'a Repository,
     picked: &'a Picked,
     pub dest: &'a Dest,
     observer: &'a dyn Observer,
@@ -42,6 +52,8 @@ pub(super) struct Restorer<'a> {
     pub tally: &'a Tally,
     stores: &'a Stores,
     owners: HashMap<i64, (u32, u32)>,
+    pub no_attrs: Arc<Attrs>,
+    pub attrs: HashMap<i64, Arc<Attrs>>,
     /// First name in the target of each hard-link group.
     pub firsts: HashMap<LinkKey, Vec<u8>>,
     pub further_names: Vec<PlannedFile>,
@@ -64,6 +76,8 @@ impl<'a> Restorer<'a> {
             tally,
             stores,
             owners: HashMap::new(),
+            no_attrs: Arc::default(),
+            attrs: HashMap::new(),
             firsts: HashMap::new(),
             further_names: Vec::new(),
             has_small_ones: false,
@@ -78,8 +92,10 @@ impl<'a> Restorer<'a> {
         if self.has_small_ones {
             self.small_ones()?;
         }
-        for (path, meta) in dirs.iter().rev() {
-            match self.dest.target.set_dir_meta(path, meta) {
+        for (path, meta, attr) in dirs.iter().rev() {
+            let meta = TargetMeta { attrs: Some(self.attrs_of(*attr)?), ..meta.clone() };
+            self.tally.note_last_flags(path, &meta);
+            match self.dest.target.set_dir_meta(path, &meta) {
                 Ok(outcome) => self.tally.note_meta(outcome),
                 Err(error) => self.tally.fail(&self.source_path(path), &Failure::Target(error)),
             }
@@ -91,7 +107,9 @@ impl<'a> Restorer<'a> {
     pub fn single(&mut self, entry: Entry, name: &[u8]) -> Result<()> {
         self.observer.begin(Phase::Restore, Expected { items: Some(1), bytes: Some(entry.version.size) });
         if entry.version.kind == EntryKind::File {
-            return self.files(Some(vec![PlannedFile { entry, path: name.to_vec() }]));
+            self.files(Some(vec![PlannedFile { entry, path: name.to_vec() }]))?;
+            self.last_flags();
+            return self.check();
         }
         self.small_one(&entry, name)?;
         self.check()
@@ -107,7 +125,8 @@ impl<'a> Restorer<'a> {
                 (owner.uid, owner.gid)
             }
         };
-        Ok(TargetMeta { mode: version.mode, uid, gid, mtime_ns: version.mtime_ns })
+        let attrs = Some(self.attrs_of(version.attr)?);
+        Ok(TargetMeta { mode: version.mode, uid, gid, mtime_ns: version.mtime_ns, attrs })
     }
 
     fn walk(&self) -> Result<Walk> {
@@ -134,12 +153,12 @@ impl<'a> Restorer<'a> {
         rest.strip_prefix(b"/").unwrap_or(rest).to_vec()
     }
 
-    fn source_path(&self, target_path: &[u8]) -> Vec<u8> {
+    pub fn source_path(&self, target_path: &[u8]) -> Vec<u8> {
         join(&self.picked.path, target_path)
     }
 
     /// Makes all directories, parents first, and finds out how much there is to do.
-    fn directories(&mut self) -> Result<Vec<(Vec<u8>, TargetMeta)>> {
+    fn directories(&mut self) -> Result<Vec<PlannedDir>> {
         let (mut dirs, mut items, mut bytes) = (Vec::new(), 0, 0_u64);
         let mut walk = self.walk()?;
         while let Some(page) = self.next_page(&mut walk)? {
@@ -156,7 +175,8 @@ impl<'a> Restorer<'a> {
                                 self.tally.counts().dirs += 1;
                                 if self.dest.sets_dir_meta() {
                                     let meta = self.meta_of(&entry.version)?;
-                                    dirs.push((path, meta));
+                                    let meta = TargetMeta { attrs: None, ..meta };
+                                    dirs.push((path, meta, entry.version.attr));
                                 }
                             }
                             Err(error) => self.tally.fail(&entry.path, &Failure::Target(error)),
@@ -175,7 +195,7 @@ impl<'a> Restorer<'a> {
         let (repository, dest, observer) = (self.repository, self.dest, self.observer);
         let (tally, stores) = (self.tally, self.stores);
         let algo = repository.settings().hash;
-        let ground = Ground { target: &dest.target, observer, tally, algo };
+        let ground = Ground { target: &dest.target, observer, tally, algo, is_all_ours: dest.is_all_ours() };
         let (sender, jobs) = crossbeam_channel::bounded::<Job>(JOBS_MAX);
         let planned = std::thread::scope(|scope| {
             for _ in 0..self.workers {
@@ -186,7 +206,12 @@ impl<'a> Restorer<'a> {
             drop(jobs);
             let mut planner = Planner::new(&repository.catalog, (&ground, stores), sender);
             let planned = match given {
-                Some(given) => given.into_iter().try_for_each(|one| self.file(&mut planner, (one.entry, one.path))),
+                Some(given) => given.into_iter().try_for_each(|PlannedFile { entry, path }| {
+                    let with_head = self.with_heads(vec![entry])?;
+                    with_head
+                        .into_iter()
+                        .try_for_each(|(entry, head)| self.file(&mut planner, (entry, path.clone()), &head))
+                }),
                 None => self.plan_tree(&mut planner),
             };
             planned.and_then(|()| planner.flush())
@@ -200,28 +225,44 @@ impl<'a> Restorer<'a> {
         while !self.tally.is_stopped()
             && let Some(page) = self.next_page(&mut walk)?
         {
-            for entry in page.into_iter().filter(|entry| entry.version.kind == EntryKind::File) {
-                let path = self.target_path(&entry);
-                if let Some(link) = link_key(&entry.version) {
-                    if self.firsts.contains_key(&link) {
-                        self.further_names.push(PlannedFile { entry, path });
-                        continue;
+            let mut files = page.into_iter().filter(|entry| entry.version.kind == EntryKind::File).peekable();
+            while files.peek().is_some() {
+                let some: Vec<Entry> = files.by_ref().take(HEADS_AT_ONCE).collect();
+                for (entry, head) in self.with_heads(some)? {
+                    let path = self.target_path(&entry);
+                    if let Some(link) = link_key(&entry.version) {
+                        if self.firsts.contains_key(&link) {
+                            self.further_names.push(PlannedFile { entry, path });
+                            continue;
+                        }
+                        self.firsts.insert(link, path.clone());
                     }
-                    self.firsts.insert(link, path.clone());
+                    self.file(planner, (entry, path), &head)?;
                 }
-                self.file(planner, (entry, path))?;
             }
         }
         Ok(())
     }
 
+    /// Files with the starts of their contents, all read from one state of the catalog; nothing is waited for meanwhile.
+    fn with_heads(&self, entries: Vec<Entry>) -> Result<Vec<(Entry, ContentHead)>> {
+        let _held = self.repository.catalog.reading()?;
+        let conn = self.repository.catalog.conn();
+        let mut with_heads = Vec::with_capacity(entries.len());
+        for entry in entries {
+            if let StoredObject::Content(content) = entry.version.object {
+                with_heads.push((entry, places::content_head(conn, content)?));
+            }
+        }
+        Ok(with_heads)
+    }
+
     /// Plans one file, unless what lies there stays.
-    fn file(&mut self, planner: &mut Planner<'_>, (entry, path): (Entry, Vec<u8>)) -> Result<()> {
+    fn file(&mut self, planner: &mut Planner<'_>, (entry, path): (Entry, Vec<u8>), head: &ContentHead) -> Result<()> {
         let StoredObject::Content(content) = entry.version.object else { return Ok(()) };
-        let head = places::content_head(self.repository.catalog.conn(), content)?;
         let expected = (self.repository.settings().hash, head.hash);
         let decision = self.dest.decide(&path, &entry).and_then(|decision| match decision {
-            Decision::Keep if self.dest.ground == dest::Ground::Resumed => {
+            Decision::Keep if matches!(self.dest.ground, dest::Ground::Resumed { .. }) => {
                 let is_whole = has_content(&self.dest.target, &path, expected, self.observer)?;
                 Ok(if is_whole { Decision::Keep } else { Decision::Write(Existing::Replace) })
             }
@@ -235,6 +276,14 @@ impl<'a> Restorer<'a> {
                     && !self.dest.holds(&path, &entry)
                 {
                     self.tally.counts().failed_links.insert(link, None);
+                }
+                // What an unfinished restore left whole lacks the flags that come last.
+                if matches!(
+                    self.dest.ground,
+                    dest::Ground::Resumed { .. } | dest::Ground::Occupied(Overwrite::IfChanged)
+                ) {
+                    let meta = self.meta_of(&entry.version)?;
+                    self.tally.note_last_flags(&path, &meta);
                 }
                 self.tally.counts().skipped_existing += 1;
                 self.observer.advance(1, entry.version.size);
@@ -258,7 +307,7 @@ impl<'a> Restorer<'a> {
             link: link_key(&entry.version),
             existing,
         };
-        planner.file(spec, content, &head)
+        planner.file(spec, content, head)
     }
 
     /// Makes symlinks and special files.

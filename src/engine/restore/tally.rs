@@ -2,10 +2,11 @@
 
 use super::links::LinkKey;
 use crate::engine::error::EngineError;
+use crate::model::attrs::FLAGS_LAST;
 use crate::model::path::show;
 use crate::model::problem::{Problem, ProblemOp};
 use crate::tree::error::TreeError;
-use crate::tree::target_meta::MetaOutcome;
+use crate::tree::target_meta::{MetaOutcome, TargetMeta};
 use std::collections::{BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,6 +66,8 @@ pub(super) struct Counts {
     /// How many problems are only because of volumes that are away.
     pub away: u64,
     pub volumes_wanted: BTreeSet<String>,
+    /// What is whole now, and immutable or append-only once everything is done.
+    pub last_flags: Vec<(Vec<u8>, u32)>,
     /// Hard-link groups whose first name failed, and how its bytes did if they were the reason.
     pub failed_links: HashMap<LinkKey, Option<DataFailure>>,
 }
@@ -97,6 +100,14 @@ impl Tally {
     /// The reason for which work ended early.
     pub fn take_fatal(&self) -> Option<EngineError> {
         self.fatal.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Keeps in mind which flags `path` in the target gets at the end; it is whole.
+    pub fn note_last_flags(&self, path: &[u8], meta: &TargetMeta) {
+        let flags = meta.attrs.as_ref().map_or(0, |attrs| attrs.flags);
+        if flags & FLAGS_LAST != 0 {
+            self.counts().last_flags.push((path.to_vec(), flags));
+        }
     }
 
     /// Counts what the system refused of a name's metadata.

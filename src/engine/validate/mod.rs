@@ -80,13 +80,16 @@ pub fn validate(
 
     let mut outcomes = Outcomes::default();
     // The catalog is checked beside the volumes: one waits for its processor, the other mostly for disks.
-    let reader = repository.catalog.reader()?;
+    let (reader, states_reader) = (repository.catalog.reader()?, repository.catalog.reader()?);
     let is_done = std::thread::scope(|scope| -> Result<bool> {
-        let level = options.level;
-        let row_check = scope.spawn(move || check_rows(&reader, level));
+        let row_check = scope.spawn(move || check_rows(&reader));
+        let with_states = options.level != Level::Quick;
+        let state_check = with_states.then(|| scope.spawn(move || check_states(&states_reader)));
         let is_done = look_inside(repository, (&plan, options), (&mut outcomes, &mut report), observer)?;
-        let row_problems = row_check.join().map_err(|_| EngineError::Fault("the check of the rows broke".into()))??;
-        report.row_problems.extend(row_problems);
+        for check in [Some(row_check), state_check].into_iter().flatten() {
+            let problems = check.join().map_err(|_| EngineError::Fault("the check of the rows broke".into()))??;
+            report.row_problems.extend(problems);
+        }
         Ok(is_done)
     })?;
     describe_damage(repository, &rows, &outcomes, &mut report)?;
@@ -116,23 +119,24 @@ fn look_inside(
     scan::scan(plan, &settings, observer, &mut |finding| take_in(repository, finding, outcomes, report))
 }
 
-/// Looks at the catalog itself: its file's structure, what its rows name, and whether they are still those that the
-/// runs wrote.
-fn check_rows(catalog: &Catalog, level: Level) -> Result<Vec<String>> {
-    let mut problems = Vec::new();
-    let mut keep = |checked: std::result::Result<Vec<String>, CatalogError>| match checked {
-        Err(error) if error.is_corruption() => {
-            problems.push(error.to_string());
-            Ok(())
-        }
-        checked => checked.map(|found| problems.extend(found)),
-    };
-    keep(catalog.quick_check().map(|()| Vec::new()))?;
-    keep(damage::dangling(catalog.conn(), ROW_PROBLEMS_MAX))?;
-    if level != Level::Quick {
-        keep(wrong_states(catalog))?;
-    }
+/// Looks at the catalog itself: its file's structure, and what its rows name.
+fn check_rows(catalog: &Catalog) -> Result<Vec<String>> {
+    let mut problems = unless_corrupt(catalog.quick_check().map(|()| Vec::new()))?;
+    problems.extend(unless_corrupt(damage::dangling(catalog.conn(), ROW_PROBLEMS_MAX))?);
     Ok(problems)
+}
+
+/// Whether the rows are still those that the runs wrote.
+fn check_states(catalog: &Catalog) -> Result<Vec<String>> {
+    unless_corrupt(wrong_states(catalog))
+}
+
+/// A catalog whose file is damaged is a finding, and no reason to stop.
+fn unless_corrupt(checked: std::result::Result<Vec<String>, CatalogError>) -> Result<Vec<String>> {
+    match checked {
+        Err(error) if error.is_corruption() => Ok(vec![error.to_string()]),
+        checked => Ok(checked?),
+    }
 }
 
 /// A sentence for each source whose rows do not add up to the digests of its runs.

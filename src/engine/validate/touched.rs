@@ -49,7 +49,7 @@ impl<'r> Toucher<'r> {
         let mut contents: BTreeSet<ContentId> = BTreeSet::new();
         for no in &lost {
             if !self.is_sound_elsewhere(*no, copy)? {
-                let uses = damage::uses_of_chunk(self.repository.catalog.conn(), *no)?;
+                let uses = damage::extents_with(self.repository.catalog.conn(), *no, *no)?;
                 contents.extend(uses.into_iter().map(|found| found.content));
             }
         }

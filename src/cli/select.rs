@@ -1,0 +1,47 @@
+//! Options that say what of a source is left out.
+
+use super::values;
+use clap::Args;
+use raidtape::tree::select::SelectOptions;
+use std::path::PathBuf;
+
+/// What is left out
+#[derive(Debug, Args)]
+pub struct SelectArgs {
+    /// Leave out what fits, by the rules of gitignore: `*.o`, `/top`, `cache/`, `**/tmp`, `!keep`
+    #[arg(short = 'e', long, value_name = "PATTERN", help_heading = "What is left out")]
+    exclude: Vec<String>,
+    /// The same, with upper and lower case alike
+    #[arg(long, value_name = "PATTERN", help_heading = "What is left out")]
+    iexclude: Vec<String>,
+    /// Leave out what fits a line of this file
+    #[arg(long, value_name = "FILE", help_heading = "What is left out")]
+    exclude_file: Vec<PathBuf>,
+    /// Leave out what lies beside a valid CACHEDIR.TAG
+    #[arg(long, help_heading = "What is left out")]
+    exclude_caches: bool,
+    /// Leave out what lies beside a file of this name
+    #[arg(long, value_name = "NAME", help_heading = "What is left out")]
+    exclude_if_present: Vec<String>,
+    /// Leave out larger files, like 4G
+    #[arg(long, value_name = "SIZE", value_parser = values::size, help_heading = "What is left out")]
+    exclude_larger_than: Option<u64>,
+    /// Stay on the file system of DIR; mount points are taken, what lies in them is not
+    #[arg(short = 'x', long, help_heading = "What is left out")]
+    one_file_system: bool,
+}
+
+impl SelectArgs {
+    /// As the engine takes them.
+    pub fn options(&self) -> SelectOptions {
+        SelectOptions {
+            exclude: self.exclude.clone(),
+            iexclude: self.iexclude.clone(),
+            exclude_files: self.exclude_file.clone(),
+            exclude_caches: self.exclude_caches,
+            exclude_if_present: self.exclude_if_present.clone(),
+            exclude_larger_than: self.exclude_larger_than,
+            one_file_system: self.one_file_system,
+        }
+    }
+}
