@@ -1,7 +1,7 @@
 //! `restore`, `restore-folder`, `revert-to-run`: writes stored files back, each confirmed by its hash.
 //!
 //! `dest` is the place that is written to, `steps` (with `links`) the order, `plan` which segment gives what,
-//! `fetch` the threads that read, decode and check, `file` one file until it is whole, `sites` where blocks can be
+//! `fetch` the threads that read, decode and check, `file` one file until it is whole, `flush` what writes back meanwhile, `sites` where blocks can be
 //! read, `tally` what came of it. One bad file is a `Problem`; nothing partial is left under its name, unless the process
 //! is killed: then the marker says so.
 
@@ -9,6 +9,7 @@ mod attributes;
 mod dest;
 mod fetch;
 mod file;
+mod flush;
 mod links;
 mod plan;
 mod resumed;

@@ -6,6 +6,7 @@ use super::Overwrite;
 use super::dest::{self, Decision, Dest};
 use super::fetch::Worker;
 use super::file::{FileSpec, Ground};
+use super::flush::Flusher;
 use super::links::{LinkKey, link_key};
 use super::plan::{Job, Planner};
 use super::resumed::has_content;
@@ -198,6 +199,7 @@ impl<'a> Restorer<'a> {
         let ground = Ground { target: &dest.target, observer, tally, algo, is_all_ours: dest.is_all_ours() };
         let (sender, jobs) = crossbeam_channel::bounded::<Job>(JOBS_MAX);
         let planned = std::thread::scope(|scope| {
+            let _flusher = Flusher::spawn(scope, &ground);
             for _ in 0..self.workers {
                 let (ground, jobs) = (&ground, jobs.clone());
                 let path = repository.catalog.path();
