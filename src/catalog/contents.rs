@@ -4,7 +4,7 @@ use super::error::{CatalogError, Result};
 use crate::model::content::{Content, Extent};
 use crate::model::ids::{ChunkNo, ContentId, FileHash};
 use crate::model::limits::EXTENT_CHUNKS_MAX;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// The content with this hash and size, if there is one.
 pub fn find(conn: &Connection, hash: FileHash, size: u64) -> Result<Option<ContentId>> {
@@ -46,26 +46,36 @@ pub fn hash_of(conn: &Connection, id: ContentId) -> Result<FileHash> {
 
 /// A content with all its extents.
 pub fn get(conn: &Connection, id: ContentId) -> Result<Content> {
-    let (size, hash, first) = conn
-        .prepare_cached("SELECT size, hash, chunk, n FROM contents WHERE id = ?1")?
-        .query_row([id.0], |row| {
-            let first = Extent { at: 0, chunk: ChunkNo(row.get(2)?), n: row.get(3)? };
-            Ok((row.get::<_, i64>(0)?.cast_unsigned(), FileHash(row.get(1)?), first))
-        })
+    let (head, has_more) = conn
+        .prepare_cached(
+            "SELECT size, hash, chunk, n, EXISTS(SELECT 1 FROM extents WHERE content = ?1) FROM contents WHERE id = ?1",
+        )?
+        .query_row([id.0], |row| head_from_row(row, 0))
         .optional()?
         .ok_or_else(|| CatalogError::damaged(format!("content {id} is missing")))?;
-    let mut extents = Vec::new();
-    if first.n > 0 {
-        extents.push(first);
+    whole(conn, id, (head, has_more))
+}
+
+/// Reads size, hash, chunk, n, and whether there are further extents, from column `at` on.
+pub(super) fn head_from_row(row: &Row<'_>, at: usize) -> rusqlite::Result<(Content, bool)> {
+    let first = Extent { at: 0, chunk: ChunkNo(row.get(at + 2)?), n: row.get(at + 3)? };
+    let extents = if first.n > 0 { vec![first] } else { Vec::new() };
+    let size = row.get::<_, i64>(at)?.cast_unsigned();
+    Ok((Content { size, hash: FileHash(row.get(at + 1)?), extents }, row.get(at + 4)?))
+}
+
+/// A content of which the first extent is known; `has_more`: there are further ones.
+pub(super) fn whole(conn: &Connection, id: ContentId, (mut content, has_more): (Content, bool)) -> Result<Content> {
+    if has_more && !content.extents.is_empty() {
         let mut more = conn.prepare_cached("SELECT at, chunk, n FROM extents WHERE content = ?1 ORDER BY at")?;
         let rows = more.query_map([id.0], |row| {
             Ok(Extent { at: row.get::<_, i64>(0)?.cast_unsigned(), chunk: ChunkNo(row.get(1)?), n: row.get(2)? })
         })?;
         for extent in rows {
-            extents.push(extent?);
+            content.extents.push(extent?);
         }
     }
-    Ok(Content { size, hash, extents })
+    Ok(content)
 }
 
 /// Gathers a file's chunks, in order, into extents of consecutive numbers.

@@ -151,7 +151,8 @@ impl StoredVersion {
         Ok(self.with((owner, object, attrs)))
     }
 
-    fn with(&self, (owner, object, attrs): (Owner, Object, Vec<u8>)) -> Version {
+    /// The version with these, which its numbers stand for.
+    pub(super) fn with(&self, (owner, object, attrs): (Owner, Object, Vec<u8>)) -> Version {
         Version {
             kind: self.kind,
             mode: self.mode,

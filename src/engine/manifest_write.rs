@@ -1,6 +1,7 @@
 //! Writing the record of a run: which sections, in which order, and how a file's bytes are said. Where it goes is
 //! `manifest_file`'s business; when, that of the verb.
 
+use super::chunk_ranges::ChunkRanges;
 use super::manifest_file::ManifestSink;
 use crate::catalog::versions::{Applied, Change};
 use crate::catalog::{CatalogError, Connection, blocks, contents, places};
@@ -11,7 +12,7 @@ use crate::format::manifest_rows::{ContentOp, PutRow, Row, RowEncoder};
 use crate::model::content::Content;
 use crate::model::ids::{ChunkNo, ContentId};
 use crate::model::version::{Object, Version};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 type Result<T> = std::result::Result<T, CatalogError>;
 
@@ -30,46 +31,59 @@ pub struct ManifestEncoder<'e> {
     pub before: &'e Connection,
 }
 
-/// Chunk numbers as disjoint ranges, first → behind the last.
+/// The chunks that rows name by their numbers, gathered while rows are gone through anyway.
 #[derive(Debug, Default)]
-struct Ranges(BTreeMap<i64, i64>);
+pub struct Mentioned(ChunkRanges);
 
-impl Ranges {
-    fn add(&mut self, first: i64, n: u32) {
-        let (mut from, mut to) = (first, first + i64::from(n));
-        while let Some((start, end)) = self.0.range(..=to).next_back().map(|(start, end)| (*start, *end)) {
-            if end < from {
-                break;
-            }
-            self.0.remove(&start);
-            from = from.min(start);
-            to = to.max(end);
+impl Mentioned {
+    /// Notes one row, as [`RowVisitor`] gets it. `before` is the catalog before the run's last transaction.
+    pub fn note(
+        &mut self,
+        before: &Connection,
+        (change, applied, content): (&Change, Applied, Option<&Content>),
+    ) -> Result<()> {
+        let (Applied::Changed { before: held }, Some(content)) = (applied, content) else { return Ok(()) };
+        if is_same_content(change, held) {
+            return Ok(());
         }
-        self.0.insert(from, to);
+        let Some(held) = held else {
+            content
+                .extents
+                .iter()
+                .filter(|extent| extent.chunk.0 != 0)
+                .for_each(|extent| self.add(extent.chunk, extent.n));
+            return Ok(());
+        };
+        for op in ops(before, content, Some(held))? {
+            if let ContentOp::Chunks { first, n } = op {
+                self.add(first, n);
+            }
+        }
+        Ok(())
     }
 
-    fn contains(&self, no: i64) -> bool {
-        self.0.range(..=no).next_back().is_some_and(|(_, end)| no < *end)
+    fn add(&mut self, first: ChunkNo, n: u32) {
+        self.0.add(first.0, n);
     }
 }
 
 impl ManifestEncoder<'_> {
-    /// Writes all sections: head, volumes, blocks that no manifest lists, dictionary, rows.
+    /// Writes all sections: head, volumes, blocks that no manifest lists, dictionary, rows. `mentioned` has noted all rows.
     pub fn write(
         &self,
         sink: &mut ManifestSink,
         (meta, volumes): (&ManifestMeta, &[ManifestVolume]),
-        rows: &dyn RowSource,
+        (rows, mentioned): (&dyn RowSource, &Mentioned),
     ) -> Result<()> {
         put_json(sink, SectionTag::Meta, meta);
         put_json(sink, SectionTag::Volumes, &volumes);
         let new = self.write_blocks(sink)?;
-        self.write_dictionary(sink, &new, rows)?;
+        self.write_dictionary(sink, (mentioned, &new))?;
         self.write_rows(sink, rows)
     }
 
-    fn write_blocks(&self, sink: &mut ManifestSink) -> Result<Ranges> {
-        let mut new = Ranges::default();
+    fn write_blocks(&self, sink: &mut ManifestSink) -> Result<ChunkRanges> {
+        let mut new = ChunkRanges::default();
         let mut section = SectionTag::Blocks.start();
         blocks::for_each_unlisted(self.before, &mut |record: &BlockRecord| {
             let mut bytes = Vec::new();
@@ -87,25 +101,10 @@ impl ManifestEncoder<'_> {
         Ok(new)
     }
 
-    fn write_dictionary(&self, sink: &mut ManifestSink, new: &Ranges, rows: &dyn RowSource) -> Result<()> {
-        let mut old = Ranges::default();
-        rows.for_each(&mut |_, _, (change, applied, content)| {
-            let (Applied::Changed { before }, Some(content)) = (applied, content) else { return Ok(()) };
-            if is_same_content(change, before) {
-                return Ok(());
-            }
-            for op in self.ops(content, before)? {
-                if let ContentOp::Chunks { first, n } = op {
-                    (0..i64::from(n))
-                        .map(|step| first.0 + step)
-                        .filter(|no| !new.contains(*no))
-                        .for_each(|no| old.add(no, 1));
-                }
-            }
-            Ok(())
-        })?;
+    /// The chunks that rows name and no block of this manifest holds.
+    fn write_dictionary(&self, sink: &mut ManifestSink, (mentioned, new): (&Mentioned, &ChunkRanges)) -> Result<()> {
         let mut section = SectionTag::Dictionary.start();
-        for (from, to) in old.0 {
+        for (from, to) in mentioned.0.without(new) {
             let mut first = from;
             while first < to {
                 let n = u32::try_from(to - first).unwrap_or(u32::MAX).min(DictionaryRun::LEN_MAX);
@@ -164,7 +163,7 @@ impl ManifestEncoder<'_> {
                 };
                 let same_content = is_same_content(change, before);
                 let ops = match content {
-                    Some(content) if !same_content => self.ops(content, before)?,
+                    Some(content) if !same_content => ops(self.before, content, before)?,
                     _ => Vec::new(),
                 };
                 let hash_is_chunk_id = self.hash_is_chunk_id(version, &ops)?;
@@ -190,41 +189,41 @@ impl ManifestEncoder<'_> {
         };
         Ok(blocks::chunk(self.before, *first)?.is_some_and(|(id, _)| id.0 == hash.0))
     }
+}
 
-    /// How a content is said: what the same path held before is copied, the rest named by chunk numbers.
-    fn ops(&self, content: &Content, before: Option<ContentId>) -> Result<Vec<ContentOp>> {
-        let base = match before {
-            Some(id) => self.base_pieces(id)?,
-            None => HashMap::new(),
-        };
-        let mut ops = Vec::new();
-        for (index, extent) in content.extents.iter().enumerate() {
-            if extent.chunk.0 == 0 {
-                let end = content.extents.get(index + 1).map_or(content.size, |next| next.at);
-                ops.push(ContentOp::Zeros { len: end - extent.at });
-                continue;
-            }
-            for no in (0..i64::from(extent.n)).map(|step| extent.chunk.0 + step) {
-                push_chunk(&mut ops, no, base.get(&no).copied());
-            }
+/// How a content is said: what the same path held before is copied, the rest named by chunk numbers.
+fn ops(conn: &Connection, content: &Content, before: Option<ContentId>) -> Result<Vec<ContentOp>> {
+    let base = match before {
+        Some(id) => base_pieces(conn, id)?,
+        None => HashMap::new(),
+    };
+    let mut ops = Vec::new();
+    for (index, extent) in content.extents.iter().enumerate() {
+        if extent.chunk.0 == 0 {
+            let end = content.extents.get(index + 1).map_or(content.size, |next| next.at);
+            ops.push(ContentOp::Zeros { len: end - extent.at });
+            continue;
         }
-        Ok(ops)
+        for no in (0..i64::from(extent.n)).map(|step| extent.chunk.0 + step) {
+            push_chunk(&mut ops, no, base.get(&no).copied());
+        }
     }
+    Ok(ops)
+}
 
-    /// Ordinals of the chunks of the content that the path had before.
-    fn base_pieces(&self, id: ContentId) -> Result<HashMap<i64, u64>> {
-        let mut pieces = HashMap::new();
-        let mut ordinal = 0_u64;
-        for extent in contents::get(self.before, id)?.extents {
-            for step in 0..i64::from(extent.n) {
-                if extent.chunk.0 != 0 {
-                    pieces.entry(extent.chunk.0 + step).or_insert(ordinal);
-                }
-                ordinal += 1;
+/// Ordinals of the chunks of the content that the path had before.
+fn base_pieces(conn: &Connection, id: ContentId) -> Result<HashMap<i64, u64>> {
+    let mut pieces = HashMap::new();
+    let mut ordinal = 0_u64;
+    for extent in contents::get(conn, id)?.extents {
+        for step in 0..i64::from(extent.n) {
+            if extent.chunk.0 != 0 {
+                pieces.entry(extent.chunk.0 + step).or_insert(ordinal);
             }
+            ordinal += 1;
         }
-        Ok(pieces)
     }
+    Ok(pieces)
 }
 
 /// Whether a file has the content that its path had before.
@@ -251,18 +250,6 @@ fn put_json(sink: &mut ManifestSink, tag: SectionTag, value: &impl serde::Serial
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranges_join_when_they_touch_and_know_what_is_in_them() {
-        let mut ranges = Ranges::default();
-        for no in [5, 7, 6, 1, 10, 9, 8] {
-            ranges.add(no, 1);
-        }
-        assert_eq!(ranges.0, BTreeMap::from([(1, 2), (5, 11)]));
-        ranges.add(2, 3);
-        assert_eq!(ranges.0, BTreeMap::from([(1, 11)]));
-        assert!(ranges.contains(1) && ranges.contains(10) && !ranges.contains(11) && !ranges.contains(0));
-    }
 
     #[test]
     fn chunks_of_the_base_are_copied_in_runs() {

@@ -6,6 +6,7 @@
 pub mod add_volume;
 pub mod backup;
 pub mod block_file;
+mod chunk_ranges;
 pub mod error;
 #[cfg(test)]
 mod every_crash_tests;

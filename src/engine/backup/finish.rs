@@ -11,7 +11,7 @@ use crate::catalog::versions::{Applied, Applier, ApplyRun, Change};
 use crate::catalog::{Catalog, CatalogError, Connection, blocks, contents, digests, pending, volumes};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::manifest_file::{CopyError, ManifestOutcome, ManifestSink, copy_manifest_file};
-use crate::engine::manifest_write::{ManifestEncoder, RowSource, RowVisitor};
+use crate::engine::manifest_write::{ManifestEncoder, Mentioned, RowSource, RowVisitor};
 use crate::engine::observer::Observer;
 use crate::engine::repository::Repository;
 use crate::format::container::{ContainerKind, Header};
@@ -77,11 +77,7 @@ impl RunRows<'_> {
     /// Goes through all rows without knowing what they turn out to be.
     fn for_each_raw(&self, visit: RawVisitor<'_>) -> std::result::Result<(), CatalogError> {
         if self.rows.has_spilled {
-            pending::for_each(self.before, self.run, &mut |row| {
-                let content = match pending::content_of(&row.change) {
-                    Some(id) => Some(contents::get(self.before, id)?),
-                    None => None,
-                };
+            pending::for_each(self.before, self.run, &mut |row, content| {
                 visit(&row.dir, &row.name, &row.change, content.as_ref())
             })?;
         }
@@ -128,7 +124,7 @@ pub fn finish(
         ApplyRun { source: source.id, run: run.seq, prev: base.as_ref().map(|base| base.seq) },
         base_digest,
     );
-    apply_checked(&rows, &mut applier, (&before, source, base.as_ref()), is_alone)?;
+    let mentioned = apply_checked(&rows, &mut applier, (&before, source, base.as_ref()), is_alone)?;
     let counts = counts_of(applier.counts(), done);
     let complete = Run {
         state: RunState::Complete,
@@ -143,7 +139,7 @@ pub fn finish(
     let stores: Vec<(usize, &dyn crate::volume::store::Store)> =
         writable.iter().map(|index| (*index, mounted[*index].store().as_ref())).collect();
     let encoder = ManifestEncoder { before: before.conn() };
-    let outcome = write_manifest(&encoder, stores, (&meta, &known), (&rows, catalog_header(&before)))?;
+    let outcome = write_manifest(&encoder, stores, (&meta, &known), ((&rows, &mentioned), catalog_header(&before)))?;
     drop(held);
     for (index, error) in &outcome.failed {
         observer
@@ -182,14 +178,14 @@ fn list(tx: &Connection, run: &Run, written: &ManifestOutcome) -> std::result::R
     pending::clear(tx, run.source, run.seq)
 }
 
-/// Applies all rows, and works out beside it whether what they build on is what the run before wrote: neither is seen by
+/// Applies all rows, notes which chunks they mention, and works out beside it whether what they build on is what the run before wrote: neither is seen by
 /// anybody before the commit.
 fn apply_checked(
     rows: &RunRows<'_>,
     applier: &mut Applier<'_>,
     (before, source, base): (&Catalog, &Source, Option<&Run>),
     is_alone: bool,
-) -> Result<()> {
+) -> Result<Mentioned> {
     let mut base = base.filter(|_| !rows.rows.is_empty());
     if let Some(base) = base.take_if(|_| is_alone) {
         check_base(before, (source, base))?;
@@ -210,14 +206,16 @@ fn apply_checked(
             }
             _ => None,
         };
-        rows.for_each_raw(&mut |dir, name, change, _| {
+        let mut mentioned = Mentioned::default();
+        rows.for_each_raw(&mut |dir, name, change, content| {
             let applied = applier.apply(dir, name, change)?;
             rows.applied.borrow_mut().push(applied);
-            Ok(())
+            mentioned.note(rows.before, (change, applied, content))
         })?;
         applier.finish()?;
         let panicked = |_| Err(EngineError::Fault("the thread that checks the catalog panicked".to_owned()));
-        checked.map_or(Ok(()), |checked| checked.join().unwrap_or_else(panicked))
+        checked.map_or(Ok(()), |checked| checked.join().unwrap_or_else(panicked))?;
+        Ok(mentioned)
     })
 }
 
@@ -316,10 +314,10 @@ fn write_manifest(
     encoder: &ManifestEncoder<'_>,
     stores: Vec<(usize, &dyn crate::volume::store::Store)>,
     (meta, known): (&ManifestMeta, &[ManifestVolume]),
-    (rows, header): (&RunRows<'_>, Header),
+    ((rows, mentioned), header): ((&RunRows<'_>, &Mentioned), Header),
 ) -> Result<ManifestOutcome> {
     let mut sink = ManifestSink::open(&stores, &header);
-    encoder.write(&mut sink, (meta, known), rows)?;
+    encoder.write(&mut sink, (meta, known), (rows, mentioned))?;
     let key = layout::manifest_key(meta.run_seq(), &meta.run, ManifestCopy::First);
     Ok(sink.finish(&key))
 }

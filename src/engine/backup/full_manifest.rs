@@ -9,7 +9,7 @@ use crate::catalog::versions::{Applied, Change, dirs_within};
 use crate::catalog::{CatalogError, Connection, contents};
 use crate::engine::error::Result;
 use crate::engine::manifest_file::ManifestSink;
-use crate::engine::manifest_write::{ManifestEncoder, RowSource, RowVisitor};
+use crate::engine::manifest_write::{ManifestEncoder, Mentioned, RowSource, RowVisitor};
 use crate::engine::observer::Observer;
 use crate::engine::repository::Repository;
 use crate::format::layout::{self, ManifestCopy};
@@ -64,7 +64,9 @@ pub fn write_if_due(
     let mut sink = ManifestSink::open(&stores, &catalog_header(&repository.catalog));
     let encoder = ManifestEncoder { before: conn };
     let held = repository.catalog.reading()?;
-    encoder.write(&mut sink, (&meta, &known_volumes(conn)?), &LiveRows { conn, source: source.id })?;
+    let (rows, mut mentioned) = (LiveRows { conn, source: source.id }, Mentioned::default());
+    rows.for_each(&mut |_, _, row| mentioned.note(conn, row))?;
+    encoder.write(&mut sink, (&meta, &known_volumes(conn)?), (&rows, &mentioned))?;
     drop(held);
     let outcome = sink.finish(&layout::manifest_key(seq, &run.uuid, ManifestCopy::Full));
     for (index, error) in &outcome.failed {
