@@ -7,6 +7,7 @@ mod args;
 mod backup;
 mod first_backup;
 mod genmeta;
+mod heap;
 mod init;
 mod list_changes;
 mod ls;
@@ -39,6 +40,7 @@ use std::process::ExitCode;
 
 /// Runs the command that this process was started with.
 pub fn main() -> ExitCode {
+    heap::keep_one_arena();
     let argv: Vec<OsString> = std::env::args_os().collect();
     let cli = match Cli::from_argv(&argv) {
         Ok(cli) => cli,
