@@ -10,6 +10,7 @@ use rustix::fs::RawDir;
 use rustix::io::Errno;
 
 use super::dir::Dir;
+use super::listed::Wanted;
 use super::mount::is_mount_point;
 use super::select::Selection;
 use super::stat::{fs_trust, stat_at, stat_fd};
@@ -170,16 +171,39 @@ impl Lister {
             }
             self.path.truncate(dir_len);
             self.path.extend_from_slice(name.to_bytes());
+            let wanted = self.selection.wants(&self.path);
+            if wanted == Wanted::Not {
+                listing.left_out.push(name.to_bytes().to_vec());
+                continue;
+            }
             let stat = if is_valid_name(name.to_bytes()) && self.path.len() <= PATH_LEN_MAX {
                 stat_at(fd, name, taken_ns)
             } else {
                 Err(Errno::NAMETOOLONG.into())
             };
-            let chosen = stat.map(|stat| (stat, choose((&self.select, &self.selection), &self.path, &stat)));
+            let chosen = stat.map(|stat| {
+                let is_no_way = wanted == Wanted::OnTheWay && stat.kind != EntryKind::Dir;
+                let of_others = || choose((&self.select, &self.selection), &self.path, &stat);
+                (stat, if is_no_way { Select::LeaveOut } else { of_others() })
+            });
             place(listing, dir_len, &self.path, chosen);
         }
         self.leave_to_tag(fd, listing);
         Ok(())
+    }
+
+    /// A problem for every path that a list names and that is not there.
+    pub(super) fn not_met(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for path in self.selection.not_met() {
+            let (dir, name) = split(path);
+            if let Err(error) = self.root.at(dir.to_vec()).stat(name) {
+                let mut problem = Problem::from_io(path, ProblemOp::Stat, &error);
+                problem.text = format!("it is listed and cannot be found: {error}");
+                problems.push(problem);
+            }
+        }
+        problems
     }
 
     /// Where a tag says so, all but the tag is left out; it speaks also where it is left out itself.

@@ -17,6 +17,7 @@ use super::error::TreeError;
 use super::list::{Lister, Listing, SelectFn, Task};
 use super::select::Selection;
 use super::stat::stat_fd;
+use crate::model::problem::Problem;
 
 /// How to walk.
 #[derive(Clone)]
@@ -102,6 +103,13 @@ impl Walker {
                 }
             }
         }
+    }
+}
+
+impl Walker {
+    /// After the end: a problem for every path that the user listed and that is not there.
+    pub fn not_met(&self) -> Vec<Problem> {
+        self.lister.not_met()
     }
 }
 
