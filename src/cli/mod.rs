@@ -5,6 +5,7 @@
 mod add_volume;
 mod args;
 mod backup;
+mod dry_run;
 mod first_backup;
 mod genmeta;
 mod init;
@@ -24,6 +25,7 @@ mod screen;
 mod select;
 mod session;
 mod signals;
+mod stream;
 mod table;
 mod validate;
 mod values;

@@ -160,11 +160,13 @@ fn look_in(
     let conn = repository.catalog.conn();
     let words = source_words(&source);
     let Some(path) = wanted.inside(&source) else {
-        return Ok(Err(format!(
-            "{} is not below {}, the root of source {words}",
-            wanted.words(),
-            source.roots.join(" or ")
-        )));
+        return Ok(Err(match source.roots.as_slice() {
+            [] => format!(
+                "source {words} was read from a stream and has no root; give a name in it, not {}",
+                wanted.words()
+            ),
+            roots => format!("{} is not below {}, the root of source {words}", wanted.words(), roots.join(" or ")),
+        }));
     };
     let run = match run {
         Some(run) => run.clone(),

@@ -2,6 +2,7 @@
 //! and emits rows, batches of small files and parts of large ones. Decides nothing about volumes.
 
 mod attributes;
+mod forced;
 
 use super::compare::{Trust, Verdict, is_only_inode, judge};
 use super::items::{DirContext, FileJob, InodeKey, Item, RowItem};
@@ -82,6 +83,7 @@ impl<'s> Source<'s> {
                 return Ok(Flow::Break(()));
             }
         }
+        self.seen.problems.extend(self.walker.not_met());
         Ok(Flow::Continue(()))
     }
 
@@ -274,7 +276,7 @@ impl<'s> Source<'s> {
             _ => {
                 // A row of an unfinished run, or of a renamed directory, may know the content.
                 let is_doubtful = old.is_some_and(|old| old.detection.marks.recheck);
-                if let Some(hint) = hint.filter(|_| !is_doubtful) {
+                if let Some(hint) = hint.filter(|_| !is_doubtful && !self.options.force) {
                     let owner = self.prior.owner(hint.version.owner)?;
                     if matches!(
                         judge(stat, hint.version.link, (hint, owner), trust),
@@ -285,7 +287,8 @@ impl<'s> Source<'s> {
                 }
                 let only_inode = old.filter(|old| is_only_inode(stat, old, trust));
                 let expected = only_inode.map(|old| content_of(&old.version)).transpose()?;
-                let job = FileJob { dir: Arc::clone(dir), name: name.to_vec(), stat: *stat, link, expected };
+                let must_hold = self.must_hold(stat, (old, trust))?;
+                let job = FileJob { dir: Arc::clone(dir), name: name.to_vec(), stat: *stat, link, expected, must_hold };
                 Ok(self.read(job, emit))
             }
         }
@@ -340,8 +343,8 @@ impl<'s> Source<'s> {
                     return Ok(Flow::Break(()));
                 }
                 self.observer.advance(1, 0);
-                let link = known.group;
-                let job = FileJob { dir: Arc::clone(dir), name: name.to_vec(), stat: *stat, link, expected: None };
+                let (dir, name, link) = (Arc::clone(dir), name.to_vec(), known.group);
+                let job = FileJob { dir, name, stat: *stat, link, expected: None, must_hold: None };
                 Ok(emit(Job::Ready(Item::LinkTo(job))))
             }
         }
