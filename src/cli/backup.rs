@@ -15,7 +15,7 @@ use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-/// Back up a directory as a new run
+/// Back up a directory, or several, as a new run
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Only what changed since the last run of this source is read. With --volume and
@@ -26,13 +26,14 @@ Examples:
   raidtape --catalog backup.cat backup ~/photos --volume /mnt/disk1/raidtape
   raidtape backup /mnt/snapshot --name /home --max-workers 4 -q
   raidtape backup ~/photos -n -v
+  raidtape backup /etc /home /srv/www --name all
   raidtape backup / -x --exclude-caches -e '*.o' -e '/var/tmp/*'
   find . -newer mark -print0 | raidtape backup . --name new --files-from-raw -
   raidtape backup --stdin-filename db.sql --stdin-from-command -- pg_dump db")]
 pub struct BackupArgs {
-    /// The directory to back up
-    #[arg(required_unless_present_any = ["stdin", "stdin_from_command"])]
-    dir: Option<PathBuf>,
+    /// The directory to back up; several are one source, which then needs a --name, and keep their paths below `/` in it
+    #[arg(value_name = "DIR", required_unless_present_any = ["stdin", "stdin_from_command"])]
+    dirs: Vec<PathBuf>,
     /// Name of the source; runs of one name follow each other [default: the absolute path]
     #[arg(long)]
     name: Option<String>,
@@ -107,7 +108,7 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
 
 fn options(args: &BackupArgs) -> BackupOptions {
     BackupOptions {
-        root: args.dir.clone().unwrap_or_default(),
+        roots: args.dirs.clone(),
         stream: args.stream.options(),
         name: args.name.clone(),
         workers: args.max_workers.map(NonZeroUsize::get),
@@ -129,7 +130,7 @@ fn open(session: &mut Session, args: &BackupArgs) -> Result<Repository, EngineEr
     let is_missing = path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     let with_volumes = !session.global.volumes.is_empty();
     if with_volumes && (is_missing || first_backup::is_without_volumes(&path)) {
-        return first_backup::set_up(session, args.dir.as_deref());
+        return first_backup::set_up(session, &args.dirs);
     }
     session.open(Access::Write)
 }

@@ -55,6 +55,7 @@ impl SelectArgs {
                 .flat_map(|(paths, is_raw)| paths.iter().map(move |path| FilesFrom { path: path.clone(), is_raw }))
                 .collect(),
             root: PathBuf::new(),
+            roots: Vec::new(),
         }
     }
 }

@@ -22,22 +22,22 @@ const SELECTING: [&str; 9] = [
 pub struct StreamArgs {
     /// Back up what comes from standard input, as one file. When who writes it fails, nobody is told: better is
     /// --stdin-from-command
-    #[arg(long, conflicts_with_all = ["dir", "stdin_from_command"], conflicts_with_all = SELECTING, help_heading = "A stream in place of DIR")]
+    #[arg(long, conflicts_with_all = ["dirs", "stdin_from_command"], conflicts_with_all = SELECTING, help_heading = "A stream in place of DIR")]
     stdin: bool,
     /// Back up what CMD writes, as one file; if it fails, no run is saved
-    #[arg(long, conflicts_with = "dir", conflicts_with_all = SELECTING, requires = "command", help_heading = "A stream in place of DIR")]
+    #[arg(long, conflicts_with = "dirs", conflicts_with_all = SELECTING, requires = "command", help_heading = "A stream in place of DIR")]
     stdin_from_command: bool,
     /// The file's name, and `stdin:NAME` the source's unless --name is given
     #[arg(
         long,
         value_name = "NAME",
         default_value = "stdin",
-        conflicts_with = "dir",
+        conflicts_with = "dirs",
         help_heading = "A stream in place of DIR"
     )]
     stdin_filename: String,
     /// The command and its arguments
-    #[arg(last = true, value_name = "CMD", requires = "stdin_from_command", conflicts_with_all = ["dir", "stdin"])]
+    #[arg(last = true, value_name = "CMD", requires = "stdin_from_command", conflicts_with_all = ["dirs", "stdin"])]
     command: Vec<OsString>,
 }
 

@@ -116,6 +116,10 @@ impl Wanted {
         if !self.is_absolute {
             return Some(self.path.clone());
         }
+        // Several roots lie in their source as they lie below `/`.
+        if source.roots.len() > 1 {
+            return Some(self.path.clone());
+        }
         source.roots.iter().find_map(|root| {
             let root = root.trim_matches('/').as_bytes();
             match self.path.strip_prefix(root)? {

@@ -147,7 +147,7 @@ impl Lister {
         if listing.stat.dev != task.above.0 {
             listing.is_mount_point = true;
             listing.trust = fs_trust(fd);
-            if self.selection.one_file_system {
+            if self.selection.one_file_system && !self.selection.leads(&listing.path) {
                 listing.is_left_out = true;
                 return Ok(());
             }
@@ -176,6 +176,7 @@ impl Lister {
                 listing.left_out.push(name.to_bytes().to_vec());
                 continue;
             }
+            self.selection.meet(&self.path);
             let stat = if is_valid_name(name.to_bytes()) && self.path.len() <= PATH_LEN_MAX {
                 stat_at(fd, name, taken_ns)
             } else {
@@ -190,6 +191,11 @@ impl Lister {
         }
         self.leave_to_tag(fd, listing);
         Ok(())
+    }
+
+    /// What the user wants.
+    pub(super) fn selection(&self) -> &Selection {
+        &self.selection
     }
 
     /// A problem for every path that a list names and that is not there.
@@ -208,6 +214,9 @@ impl Lister {
 
     /// Where a tag says so, all but the tag is left out; it speaks also where it is left out itself.
     fn leave_to_tag(&self, fd: BorrowedFd<'_>, listing: &mut Listing) {
+        if self.selection.is_above(&listing.path) {
+            return;
+        }
         let tag = listing.entries.iter().position(|entry| self.selection.is_tag(fd, &entry.name));
         if tag.is_some() || listing.left_out.iter().any(|name| self.selection.is_tag(fd, name)) {
             let tag = tag.map(|at| listing.entries.swap_remove(at));
@@ -219,7 +228,7 @@ impl Lister {
 
 /// What becomes of an entry.
 fn choose((select, selection): (&SelectFn, &Selection), path: &[u8], stat: &Stat) -> Select {
-    if selection.takes(path, stat) { select(path, stat) } else { Select::LeaveOut }
+    if selection.leads(path) || selection.takes(path, stat) { select(path, stat) } else { Select::LeaveOut }
 }
 
 /// Puts the entry `path`, whose name starts at `name_at`, where it belongs.

@@ -57,7 +57,8 @@ impl Listed {
         Ok(Self::new(all))
     }
 
-    fn new(mut all: Vec<Vec<u8>>) -> Self {
+    /// A list of paths inside the source.
+    pub fn new(mut all: Vec<Vec<u8>>) -> Self {
         all.sort_unstable();
         all.dedup();
         let mut keys: Vec<Vec<u8>> = all.iter().map(|path| key_of(path)).collect();
@@ -71,19 +72,28 @@ impl Listed {
         Self { tops, all }
     }
 
-    /// What a path that is there is to the list.
+    /// What a path is to the list.
     pub fn wants(&self, path: &[u8]) -> Wanted {
         let key = key_of(path);
         let at = self.tops.partition_point(|(top, _)| *top < key);
         match self.tops.get(at) {
-            Some((top, was_met)) if *top == key => {
-                was_met.store(true, Ordering::Relaxed);
-                Wanted::Whole
-            }
+            Some((top, _)) if *top == key => Wanted::Whole,
             Some((top, _)) if is_key_within(top, &key) => Wanted::OnTheWay,
             _ if at > 0 && is_key_within(&key, &self.tops[at - 1].0) => Wanted::Whole,
             _ => Wanted::Not,
         }
+    }
+
+    /// A path is there: if it is named, it is met.
+    pub fn meet(&self, path: &[u8]) {
+        if let Ok(at) = self.tops.binary_search_by(|(top, _)| top.as_slice().cmp(&key_of(path))) {
+            self.tops[at].1.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a path is named, and not below another that is.
+    pub fn is_top(&self, path: &[u8]) -> bool {
+        self.tops.binary_search_by(|(top, _)| top.as_slice().cmp(&key_of(path))).is_ok()
     }
 
     /// Paths that were named and of which it is not known that they are there.
@@ -157,6 +167,8 @@ mod tests {
         for path in ["a", "x", ""] {
             assert_eq!(listed.wants(path.as_bytes()), Wanted::OnTheWay, "{path}");
         }
+        ["a/b", "a/b/c", "a!", "x/y"].iter().for_each(|path| listed.meet(path.as_bytes()));
+        assert!(listed.is_top(b"a/b") && !listed.is_top(b"a/b/c") && !listed.is_top(b"a"));
         let not_met: Vec<&[u8]> = listed.not_met().collect();
         assert_eq!(not_met, [&b"a/b/c"[..], b"x/y/z"]);
     }

@@ -6,7 +6,7 @@
 //! pattern that fits decides. What lies below a directory that is left out is never looked at.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fd::BorrowedFd;
 use rustix::fs::{Mode, OFlags};
@@ -42,6 +42,9 @@ pub struct SelectOptions {
     pub files_from: Vec<FilesFrom>,
     /// The root of the source, for absolute paths in lists.
     pub root: PathBuf,
+    /// Where the source has several roots, these, none below another: the walk begins at `/`, and nothing of their
+    /// neighbours is taken.
+    pub roots: Vec<PathBuf>,
 }
 
 /// [`SelectOptions`], ready for use on many threads.
@@ -53,6 +56,7 @@ pub struct Selection {
     exclude_caches: bool,
     larger_than: u64,
     listed: Option<Listed>,
+    roots: Option<Listed>,
     /// Whether directories of other devices stay unlisted.
     pub one_file_system: bool,
 }
@@ -67,6 +71,7 @@ impl Default for Selection {
             exclude_caches: false,
             larger_than: u64::MAX,
             listed: None,
+            roots: None,
             one_file_system: false,
         }
     }
@@ -100,13 +105,41 @@ impl Selection {
                 [] => None,
                 lists => Some(Listed::read(lists, &options.root)?),
             },
+            roots: (!options.roots.is_empty())
+                .then(|| Listed::new(options.roots.iter().map(|r| below_top(r)).collect())),
             one_file_system: options.one_file_system,
         })
     }
 
-    /// What a path that is there is to the lists of what is wanted; everything is, where there is none.
+    /// What a path is to the roots and to the lists of what is wanted; everything is, where there are none.
     pub(super) fn wants(&self, path: &[u8]) -> Wanted {
-        self.listed.as_ref().map_or(Wanted::Whole, |listed| listed.wants(path))
+        match (&self.roots, &self.listed) {
+            (Some(roots), _) => roots.wants(path),
+            (None, Some(listed)) => listed.wants(path),
+            (None, None) => Wanted::Whole,
+        }
+    }
+
+    /// A path is there.
+    pub(super) fn meet(&self, path: &[u8]) {
+        if let Some(listed) = &self.listed {
+            listed.meet(path);
+        }
+    }
+
+    /// Whether a path is a root of the source.
+    pub(super) fn is_root(&self, path: &[u8]) -> bool {
+        self.roots.as_ref().map_or(path.is_empty(), |roots| roots.is_top(path))
+    }
+
+    /// Whether a path is one of several roots or above one: taken whatever the user leaves out.
+    pub(super) fn leads(&self, path: &[u8]) -> bool {
+        self.roots.as_ref().is_some_and(|roots| roots.is_top(path) || roots.wants(path) == Wanted::OnTheWay)
+    }
+
+    /// Whether a path is above one of several roots.
+    pub(super) fn is_above(&self, path: &[u8]) -> bool {
+        self.roots.as_ref().is_some_and(|roots| roots.wants(path) == Wanted::OnTheWay)
     }
 
     /// Paths that a list names and that were not met.
@@ -128,6 +161,12 @@ impl Selection {
     pub(super) fn is_tag(&self, dir: BorrowedFd<'_>, name: &[u8]) -> bool {
         self.tags.iter().any(|tag| tag == name) || (self.exclude_caches && name == CACHE_TAG && has_signature(dir))
     }
+}
+
+/// An absolute path as one inside a source whose root is `/`.
+fn below_top(path: &Path) -> Vec<u8> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    bytes.strip_prefix(b"/").unwrap_or(bytes).to_vec()
 }
 
 fn compile<'l>(lines: impl Iterator<Item = &'l [u8]>, any_case: bool) -> Result<Patterns, TreeError> {

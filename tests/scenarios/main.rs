@@ -21,6 +21,7 @@ mod interruption;
 mod listed;
 mod rebuild;
 mod rehearsal;
+mod roots;
 mod selection;
 mod shapes;
 mod space;

@@ -258,6 +258,19 @@ pub fn is_unchanged(before: &Stat, after: &Stat) -> bool {
         == (after.size, after.mtime_ns, after.ctime_ns, after.ino)
 }
 
+/// A root or mount point that had something in it is empty.
+pub fn empty_mount(path: &[u8]) -> Problem {
+    let text = "it is empty now and was not before: is something not mounted? Its earlier versions are kept; with \
+                --allow-empty they count as deleted";
+    Problem { path: path.to_vec(), op: ProblemOp::EmptyMount, errno: None, text: text.to_owned() }
+}
+
+/// A root, or a directory above one, is gone since the walk began.
+pub fn vanished_root(path: Vec<u8>) -> Problem {
+    let text = "a root of the source vanished during the run; its earlier versions are kept".to_owned();
+    Problem { path, op: ProblemOp::Stat, errno: None, text }
+}
+
 /// Why a file could not be opened.
 pub fn open_problem(path: &[u8], error: &std::io::Error) -> Problem {
     use rustix::io::Errno;

@@ -66,8 +66,8 @@ const WRITERS_DEFAULT_MAX: usize = 4;
 /// How a source is backed up.
 #[derive(Debug, Clone, Default)]
 pub struct BackupOptions {
-    /// The source's root, unless it is a stream.
-    pub root: PathBuf,
+    /// The source's roots, unless it is a stream. Several need a name.
+    pub roots: Vec<PathBuf>,
     /// A stream in place of a tree.
     pub stream: Option<StreamOptions>,
     /// The source's name; the root's absolute path, or `stdin:` and the stream's name, when not given.

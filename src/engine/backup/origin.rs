@@ -13,6 +13,7 @@ use crate::engine::observer::Observer;
 use crate::engine::repository::Repository;
 use crate::model::entry::Stat;
 use crate::model::path::is_valid_name;
+use crate::tree::error::TreeError;
 use crate::tree::list::Select;
 use crate::tree::select::{SelectOptions, Selection};
 use crate::tree::stream::Stream;
@@ -47,7 +48,12 @@ pub struct Origin {
 }
 
 enum Kind {
-    Tree { root: PathBuf, selection: Arc<Selection> },
+    /// The walk begins at `top`: the only root, or `/` for several.
+    Tree {
+        top: PathBuf,
+        roots: Vec<PathBuf>,
+        selection: Arc<Selection>,
+    },
     Stream(StreamOptions),
 }
 
@@ -65,26 +71,42 @@ impl Origin {
             let name = options.name.clone().unwrap_or_else(|| format!("stdin:{}", stream.name));
             return Ok(Self { host, name, roots: Vec::new(), kind: Kind::Stream(stream.clone()) });
         }
-        let root = clean_absolute(&options.root)?;
-        let select = SelectOptions { root: root.clone(), ..options.select.clone() };
+        let roots = roots_of(options)?;
+        let shown: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
+        let mut select = SelectOptions { root: roots[0].clone(), ..options.select.clone() };
+        let mut top = roots[0].clone();
+        if roots.len() > 1 {
+            (select.roots, top) = (roots.clone(), PathBuf::from("/"));
+        }
         let selection = Arc::new(Selection::new(&select)?);
-        let shown = root.display().to_string();
-        let name = options.name.clone().unwrap_or_else(|| shown.clone());
-        Ok(Self { host, name, roots: vec![shown], kind: Kind::Tree { root, selection } })
+        let name = options.name.clone().unwrap_or_else(|| shown[0].clone());
+        Ok(Self { host, name, roots: shown, kind: Kind::Tree { top, roots, selection } })
     }
 
     /// Refuses, before anything is written, a root that is not there, and to go on with a source of another kind.
     pub fn check(&self, repository: &Repository) -> Result<()> {
-        if let Kind::Tree { root, selection } = &self.kind {
-            drop(open_walk(repository, root, (0, selection))?);
+        if let Kind::Tree { roots, selection, .. } = &self.kind {
+            for root in roots {
+                drop(open_walk(repository, root, (0, selection))?);
+                let above = root.ancestors().skip(1).filter(|_| roots.len() > 1);
+                above.into_iter().try_for_each(can_be_listed)?;
+            }
         }
         let conn = repository.catalog.conn();
         let Some(known) = self.find(repository)? else { return Ok(()) };
-        if known.roots.is_empty() == self.roots.is_empty() || runs::newest_complete(conn, known.id)?.is_none() {
+        let kind = |roots: &[String]| match roots {
+            [] => "a stream",
+            [_] => "a single directory",
+            _ => "several directories",
+        };
+        let (was, is) = (kind(&known.roots), kind(&self.roots));
+        if was == is || runs::newest_complete(conn, known.id)?.is_none() {
             return Ok(());
         }
-        let (name, was) = (&self.name, if known.roots.is_empty() { "a stream" } else { "a directory" });
-        Err(EngineError::Usage(format!("the source {name} is a backup of {was}; give this one another --name")))
+        let name = &self.name;
+        Err(EngineError::Usage(format!(
+            "the source {name} is a backup of {was}, and paths in one of {is} are others; give this one another --name"
+        )))
     }
 
     /// The source, if the catalog has it.
@@ -107,8 +129,8 @@ impl Origin {
         observer: &'s dyn Observer,
     ) -> Result<Input<'s>> {
         match &self.kind {
-            Kind::Tree { root, selection } => {
-                let walker = open_walk(repository, root, (threads, selection))?;
+            Kind::Tree { top, selection, .. } => {
+                let walker = open_walk(repository, top, (threads, selection))?;
                 Ok(Input::Tree(Box::new(Tree::new(walker, (prior, detection), chunker, observer)?)))
             }
             Kind::Stream(options) => {
@@ -121,6 +143,46 @@ impl Origin {
             }
         }
     }
+}
+
+/// The roots, cleaned, sorted, none below another; links in several are resolved, because the walk begins at `/` and
+/// follows none.
+fn roots_of(options: &BackupOptions) -> Result<Vec<PathBuf>> {
+    let given = &options.roots;
+    if given.len() > 1 {
+        if options.name.is_none() {
+            return Err(EngineError::Usage(
+                "several directories make one source; give it a name with --name".to_owned(),
+            ));
+        }
+        if !options.select.files_from.is_empty() {
+            return Err(EngineError::Usage("a list of paths is relative to DIR; give a single one".to_owned()));
+        }
+    }
+    let mut roots = given.iter().map(|root| clean_absolute(root)).collect::<Result<Vec<PathBuf>>>()?;
+    if given.len() > 1 {
+        for root in &mut roots {
+            let resolved = root.canonicalize().map_err(|source| match source.kind() {
+                std::io::ErrorKind::NotFound => TreeError::RootMissing { path: root.clone() },
+                _ => TreeError::RootUnreadable { path: root.clone(), source },
+            })?;
+            *root = resolved;
+        }
+    }
+    roots.sort();
+    let mut kept: Vec<PathBuf> = Vec::new();
+    for root in roots {
+        if !kept.iter().any(|above| root.starts_with(above)) {
+            kept.push(root);
+        }
+    }
+    if kept.is_empty() { Err(EngineError::Usage("no directory to back up was given".to_owned())) } else { Ok(kept) }
+}
+
+/// The directories above several roots are listed on the way to them.
+fn can_be_listed(dir: &Path) -> Result<()> {
+    let listed = std::fs::read_dir(dir).map(drop);
+    Ok(listed.map_err(|source| TreeError::RootUnreadable { path: dir.to_owned(), source })?)
 }
 
 /// A walk that passes over what belongs to the repository itself.

@@ -6,7 +6,7 @@ mod forced;
 
 use super::compare::{Trust, Verdict, is_only_inode, judge};
 use super::items::{DirContext, FileJob, InodeKey, Item, RowItem};
-use super::jobs::{Job, SMALL_MAX};
+use super::jobs::{Job, SMALL_MAX, empty_mount, vanished_root};
 use super::large::{Emit, read_large};
 use super::links::{LinkGroup, LinkTable};
 use super::prior::{Prior, PriorDir};
@@ -102,14 +102,7 @@ impl<'s> Source<'s> {
             return Ok(Flow::Continue(()));
         }
         if self.is_unmounted(&listing, &before) {
-            self.seen.problems.push(Problem {
-                path: listing.path.clone(),
-                op: ProblemOp::EmptyMount,
-                errno: None,
-                text: "it is empty now and was not before: is something not mounted? Its earlier versions are kept; \
-                       with --allow-empty they count as deleted"
-                    .to_owned(),
-            });
+            self.seen.problems.push(empty_mount(&listing.path));
             return Ok(Flow::Continue(()));
         }
         let mount = MountSeen {
@@ -139,7 +132,7 @@ impl<'s> Source<'s> {
     fn is_unmounted(&self, listing: &Listing, before: &PriorDir) -> bool {
         let is_empty = listing.entries.is_empty() && listing.unreadable.is_empty();
         let is_empty = is_empty && listing.skipped.is_empty() && listing.left_out.is_empty() && !listing.is_left_out;
-        let was_root_with_entries = listing.path.is_empty() && before.has_children();
+        let was_root_with_entries = self.walker.is_root(&listing.path) && before.has_children();
         let had_mount = before.was_mount_point && before.has_children();
         is_empty && !self.options.allow_empty && !listing.is_mount_point && (was_root_with_entries || had_mount)
     }
@@ -179,8 +172,14 @@ impl<'s> Source<'s> {
         if listing.unreadable.iter().any(|(name, _)| *name == row.name) {
             return Flow::Continue(());
         }
+        let full_path = path::join(&listing.path, &row.name);
+        if self.walker.leads(&full_path) {
+            self.seen.problems.push(vanished_root(full_path));
+            return Flow::Continue(());
+        }
         let has = |names: &[Vec<u8>]| names.binary_search(&row.name).is_ok();
         let is_left_out = listing.is_left_out || has(&listing.skipped) || has(&listing.left_out);
+        let is_left_out = is_left_out || !self.walker.wants(&full_path);
         let reason = if is_left_out { EndReason::Excluded } else { EndReason::Deleted };
         emit_row(dir, &row.name, Change::End(reason), emit)
     }
@@ -388,7 +387,8 @@ fn emit_touch(dir: &Arc<DirContext>, (name, stat): (&[u8], &Stat), emit: Emit<'_
     emit_row(dir, name, Change::Touch { detection, btime_ns: stat.btime_ns }, emit)
 }
 
-fn emit_row(dir: &Arc<DirContext>, name: &[u8], change: Change, emit: Emit<'_>) -> Flow {
+/// Hands on a row that needs no reading.
+pub fn emit_row(dir: &Arc<DirContext>, name: &[u8], change: Change, emit: Emit<'_>) -> Flow {
     let row = RowItem { dir: Arc::clone(&dir.path), name: name.to_vec(), change };
     emit(Job::Ready(Item::Row(Box::new(row))))
 }

@@ -1,12 +1,13 @@
 //! A stream as a source: a root directory and one file in it, read once. What it had under other names ends as no
 //! longer selected.
 
-use super::items::{DirContext, FileJob, Item, ReadAttrs, RowItem};
+use super::items::{DirContext, FileJob, Item, ReadAttrs};
 use super::jobs::Job;
 use super::large::{Emit, read_stream};
 use super::prior::Prior;
 use super::rows::{detection_of, version_of};
 use super::seen::Seen;
+use super::source::emit_row;
 use crate::catalog::versions::Change;
 use crate::codec::chunker::Chunker;
 use crate::engine::error::Result;
@@ -99,9 +100,4 @@ impl<'s> Streamed<'s> {
 
 fn end_all(dir: &Arc<DirContext>, names: &[Vec<u8>], emit: Emit<'_>) -> Flow {
     names.iter().try_for_each(|name| emit_row(dir, name, Change::End(EndReason::Excluded), emit))
-}
-
-fn emit_row(dir: &Arc<DirContext>, name: &[u8], change: Change, emit: Emit<'_>) -> Flow {
-    let row = RowItem { dir: Arc::clone(&dir.path), name: name.to_vec(), change };
-    emit(Job::Ready(Item::Row(Box::new(row))))
 }
