@@ -36,6 +36,8 @@ pub struct Listed {
     tops: Vec<(Vec<u8>, AtomicBool)>,
     /// All of them, as paths.
     all: Vec<Vec<u8>>,
+    /// Of the longest.
+    len_max: usize,
 }
 
 impl Listed {
@@ -61,6 +63,7 @@ impl Listed {
     pub fn new(mut all: Vec<Vec<u8>>) -> Self {
         all.sort_unstable();
         all.dedup();
+        let len_max = all.iter().map(Vec::len).max().unwrap_or(0);
         let mut keys: Vec<Vec<u8>> = all.iter().map(|path| key_of(path)).collect();
         keys.sort_unstable();
         let mut tops: Vec<(Vec<u8>, AtomicBool)> = Vec::new();
@@ -69,7 +72,7 @@ impl Listed {
                 tops.push((key, AtomicBool::new(false)));
             }
         }
-        Self { tops, all }
+        Self { tops, all, len_max }
     }
 
     /// What a path is to the list.
@@ -84,8 +87,16 @@ impl Listed {
         }
     }
 
+    /// Whether a path is above one that is named.
+    pub fn is_above(&self, path: &[u8]) -> bool {
+        path.len() <= self.len_max && self.wants(path) == Wanted::OnTheWay
+    }
+
     /// A path is there: if it is named, it is met.
     pub fn meet(&self, path: &[u8]) {
+        if path.len() > self.len_max {
+            return;
+        }
         if let Ok(at) = self.tops.binary_search_by(|(top, _)| top.as_slice().cmp(&key_of(path))) {
             self.tops[at].1.store(true, Ordering::Relaxed);
         }
@@ -93,7 +104,7 @@ impl Listed {
 
     /// Whether a path is named, and not below another that is.
     pub fn is_top(&self, path: &[u8]) -> bool {
-        self.tops.binary_search_by(|(top, _)| top.as_slice().cmp(&key_of(path))).is_ok()
+        path.len() <= self.len_max && self.tops.binary_search_by(|(top, _)| top.as_slice().cmp(&key_of(path))).is_ok()
     }
 
     /// Paths that were named and of which it is not known that they are there.

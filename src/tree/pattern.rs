@@ -17,7 +17,16 @@ struct Pattern {
     /// It has no slash but a trailing one: it is about names in any directory.
     is_name: bool,
     any_case: bool,
-    steps: Vec<Step>,
+    shape: Shape,
+}
+
+/// Most patterns are of the first two kinds, which cost next to nothing for each path.
+#[derive(Debug)]
+enum Shape {
+    Whole(Vec<u8>),
+    /// `*` and what follows it, of a name.
+    End(Vec<u8>),
+    Steps(Vec<Step>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +79,8 @@ impl Pattern {
         if line.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Self { takes_back, only_dirs, is_name, any_case, steps: steps_of(line, is_name)? }))
+        let shape = Shape::new(steps_of(line, is_name)?, (is_name, any_case));
+        Ok(Some(Self { takes_back, only_dirs, is_name, any_case, shape }))
     }
 
     fn is_one(&self, step: &Step, byte: u8) -> bool {
@@ -83,11 +93,19 @@ impl Pattern {
     }
 
     fn fits(&self, text: &[u8]) -> bool {
+        match &self.shape {
+            Shape::Whole(whole) => text == whole.as_slice(),
+            Shape::End(end) => text.ends_with(end),
+            Shape::Steps(steps) => self.steps_fit(steps, text),
+        }
+    }
+
+    fn steps_fit(&self, steps: &[Step], text: &[u8]) -> bool {
         let (mut step, mut at) = (0, 0);
         // Where to go on when it does not fit: the step behind, and how much the run has taken so far.
         let (mut star, mut deep) = (None, None);
         loop {
-            match self.steps.get(step) {
+            match steps.get(step) {
                 Some(Step::Star) => {
                     step += 1;
                     star = Some((step, at));
@@ -116,6 +134,20 @@ impl Pattern {
             let Some(more) = more else { return false };
             (step, at) = (behind, taken + more + 1);
             (star, deep) = (None, Some((step, at, is_dirs)));
+        }
+    }
+}
+
+impl Shape {
+    fn new(steps: Vec<Step>, (is_name, any_case): (bool, bool)) -> Self {
+        let plain = |steps: &[Step]| {
+            let byte = |step: &Step| if let Step::One(byte) = step { Some(*byte) } else { None };
+            steps.iter().map(byte).collect::<Option<Vec<u8>>>()
+        };
+        match steps.as_slice() {
+            _ if any_case => Self::Steps(steps),
+            [Step::Star, end @ ..] if is_name => plain(end).map_or_else(|| Self::Steps(steps.clone()), Self::End),
+            all => plain(all).map_or_else(|| Self::Steps(steps.clone()), Self::Whole),
         }
     }
 }

@@ -134,12 +134,12 @@ impl Selection {
 
     /// Whether a path is one of several roots or above one: taken whatever the user leaves out.
     pub(super) fn leads(&self, path: &[u8]) -> bool {
-        self.roots.as_ref().is_some_and(|roots| roots.is_top(path) || roots.wants(path) == Wanted::OnTheWay)
+        self.roots.as_ref().is_some_and(|roots| roots.is_top(path) || roots.is_above(path))
     }
 
     /// Whether a path is above one of several roots.
     pub(super) fn is_above(&self, path: &[u8]) -> bool {
-        self.roots.as_ref().is_some_and(|roots| roots.wants(path) == Wanted::OnTheWay)
+        self.roots.as_ref().is_some_and(|roots| roots.is_above(path))
     }
 
     /// Paths that a list names and that were not met.

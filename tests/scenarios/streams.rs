@@ -129,7 +129,7 @@ fn requests_that_make_no_sense_are_refused_before_anything_is_run() {
         words.iter().for_each(|word| assert!(said.err.contains(word), "no {word}: {said:#?}"));
         assert!(!bench.path("was-run").exists());
     };
-    refused(&[&["--name", "tree"], &touch[..]].concat(), &["tree", "a directory", "--name"]);
+    refused(&[&["--name", "tree"], &touch[..]].concat(), &["tree", "a single directory", "--name"]);
     refused(&["src", "--name", "stream"], &["stream", "--name"]);
     refused(&[&["--stdin-filename", "a/b"], &touch[..]].concat(), &["a/b", "one name"]);
     refused(&[&["src"], &touch[..]].concat(), &["cannot be used with"]);

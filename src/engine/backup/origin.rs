@@ -105,7 +105,7 @@ impl Origin {
         }
         let name = &self.name;
         Err(EngineError::Usage(format!(
-            "the source {name} is a backup of {was}, and paths in one of {is} are others; give this one another --name"
+            "the source {name} is a backup of {was}, so one of {is} needs another name: give it with --name"
         )))
     }
 
