@@ -79,7 +79,7 @@ pub struct Global {
 pub enum Command {
     Init(init::InitArgs),
     AddVolume(add_volume::AddVolumeArgs),
-    Backup(backup::BackupArgs),
+    Backup(Box<backup::BackupArgs>),
     ListChanges(list_changes::ListChangesArgs),
     Validate(validate::ValidateArgs),
     Restore(restore::RestoreArgs),

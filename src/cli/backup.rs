@@ -4,6 +4,7 @@ use super::output::Output;
 use super::problems::{self, JsonProblem};
 use super::select::SelectArgs;
 use super::session::Session;
+use super::stream::StreamArgs;
 use super::{first_backup, values, words};
 use clap::Args;
 use raidtape::engine::backup::{BackupOptions, BackupReport, backup};
@@ -14,7 +15,7 @@ use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-/// Back up a directory as a new run
+/// Back up a directory, or several, as a new run
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Only what changed since the last run of this source is read. With --volume and
@@ -24,10 +25,15 @@ Examples:
   raidtape backup ~/photos
   raidtape --catalog backup.cat backup ~/photos --volume /mnt/disk1/raidtape
   raidtape backup /mnt/snapshot --name /home --max-workers 4 -q
-  raidtape backup / -x --exclude-caches -e '*.o' -e '/var/tmp/*'")]
+  raidtape backup ~/photos -n -v
+  raidtape backup /etc /home /srv/www --name all
+  raidtape backup / -x --exclude-caches -e '*.o' -e '/var/tmp/*'
+  find . -newer mark -print0 | raidtape backup . --name new --files-from-raw -
+  raidtape backup --stdin-filename db.sql --stdin-from-command -- pg_dump db")]
 pub struct BackupArgs {
-    /// The directory to back up
-    dir: PathBuf,
+    /// The directory to back up; several are one source, which then needs a --name, and keep their paths below `/` in it
+    #[arg(value_name = "DIR", required_unless_present_any = ["stdin", "stdin_from_command"])]
+    dirs: Vec<PathBuf>,
     /// Name of the source; runs of one name follow each other [default: the absolute path]
     #[arg(long)]
     name: Option<String>,
@@ -55,31 +61,31 @@ pub struct BackupArgs {
     /// Believe that an empty root or mount point is meant to be empty
     #[arg(long)]
     allow_empty: bool,
+    /// Read every file, also those that look unchanged. One whose bytes changed although size, times and inode say that
+    /// nobody wrote it is stored anew beside the version before and told as suspected rot, exit 3
+    #[arg(short, long)]
+    force: bool,
+    /// Write nothing, anywhere: walk, compare, read what changed, and tell what a backup would do; with -v each path.
+    /// No volume need be here
+    #[arg(short = 'n', long, conflicts_with_all = ["stdin", "stdin_from_command", "verify_after_write"])]
+    dry_run: bool,
     /// Read every block back from the disk and compare it before it counts: notices a disk, cable or memory that
     /// changes bytes, while the source still has them; each byte stored is read once more
     #[arg(long)]
     verify_after_write: bool,
     #[command(flatten)]
     select: SelectArgs,
+    #[command(flatten)]
+    stream: StreamArgs,
 }
 
 /// Backs up, and tells what was done.
 pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
+    let options = options(args);
+    if args.dry_run {
+        return super::dry_run::run(session, &options);
+    }
     let mut repository = open(session, args)?;
-    let options = BackupOptions {
-        root: args.dir.clone(),
-        name: args.name.clone(),
-        workers: args.max_workers.map(NonZeroUsize::get),
-        write_workers: args.max_write_workers.map(NonZeroUsize::get),
-        single_threaded: args.single_threaded,
-        memory_limit: args.memory_limit,
-        ignore_inode: args.ignore_inode,
-        ignore_ctime: args.ignore_ctime,
-        strict_ctime: args.strict_ctime,
-        allow_empty: args.allow_empty,
-        verify_after_write: args.verify_after_write,
-        select: args.select.options(),
-    };
     let progress = session.progress();
     let report = backup(&mut repository, &options, &progress);
     progress.finish();
@@ -91,9 +97,32 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
         for volume in &report.volumes_away {
             session.warn(&format!("volume {volume} was not here; it gets the record of this run when it is back"));
         }
+        if report.rotten > 0 {
+            let files = words::plural(report.rotten, "file");
+            session.warn(&format!("{files} changed without a trace: suspected rot on the source's disk"));
+        }
         problems::print(&report.problems, session.global.verbose);
     }
     Ok(if report.problems.is_empty() { Exit::Done } else { Exit::SomeUnread })
+}
+
+fn options(args: &BackupArgs) -> BackupOptions {
+    BackupOptions {
+        roots: args.dirs.clone(),
+        stream: args.stream.options(),
+        name: args.name.clone(),
+        workers: args.max_workers.map(NonZeroUsize::get),
+        write_workers: args.max_write_workers.map(NonZeroUsize::get),
+        single_threaded: args.single_threaded,
+        memory_limit: args.memory_limit,
+        ignore_inode: args.ignore_inode,
+        ignore_ctime: args.ignore_ctime,
+        strict_ctime: args.strict_ctime,
+        allow_empty: args.allow_empty,
+        verify_after_write: args.verify_after_write,
+        force: args.force,
+        select: args.select.options(),
+    }
 }
 
 fn open(session: &mut Session, args: &BackupArgs) -> Result<Repository, EngineError> {
@@ -101,7 +130,7 @@ fn open(session: &mut Session, args: &BackupArgs) -> Result<Repository, EngineEr
     let is_missing = path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     let with_volumes = !session.global.volumes.is_empty();
     if with_volumes && (is_missing || first_backup::is_without_volumes(&path)) {
-        return first_backup::set_up(session, &args.dir);
+        return first_backup::set_up(session, &args.dirs);
     }
     session.open(Access::Write)
 }
@@ -156,6 +185,7 @@ struct Summary<'a> {
     blocks_written: u64,
     volumes_used: &'a [String],
     volumes_away: &'a [String],
+    suspected_rot: u64,
     problems: Vec<JsonProblem<'a>>,
 }
 
@@ -180,6 +210,7 @@ impl<'a> From<&'a BackupReport> for Summary<'a> {
             blocks_written: report.blocks_written,
             volumes_used: &report.volumes_used,
             volumes_away: &report.volumes_away,
+            suspected_rot: report.rotten,
             problems: problems::json(&report.problems),
         }
     }

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// Makes the catalog and every volume that was given. When the first volume cannot be made there is no catalog
 /// either, so that the same command can be given again.
-pub fn set_up(session: &mut Session, source: &Path) -> Result<Repository, EngineError> {
-    check_source(source)?;
+pub fn set_up(session: &mut Session, sources: &[PathBuf]) -> Result<Repository, EngineError> {
+    sources.iter().try_for_each(|source| check_source(source))?;
     let path = session.catalog_path()?;
     let is_new = path.symlink_metadata().is_err();
     let mut dirs: Vec<PathBuf> = Vec::new();

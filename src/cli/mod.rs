@@ -5,6 +5,7 @@
 mod add_volume;
 mod args;
 mod backup;
+mod dry_run;
 mod first_backup;
 mod genmeta;
 mod heap;
@@ -25,6 +26,7 @@ mod screen;
 mod select;
 mod session;
 mod signals;
+mod stream;
 mod table;
 mod validate;
 mod values;

@@ -1,7 +1,8 @@
-//! Options that say what of a source is left out.
+//! Options that say what of a source is taken and what is left out.
 
 use super::values;
 use clap::Args;
+use raidtape::tree::listed::FilesFrom;
 use raidtape::tree::select::SelectOptions;
 use std::path::PathBuf;
 
@@ -29,6 +30,13 @@ pub struct SelectArgs {
     /// Stay on the file system of DIR; mount points are taken, what lies in them is not
     #[arg(short = 'x', long, help_heading = "What is left out")]
     one_file_system: bool,
+    /// Take only what this file lists, a path on each line, relative to DIR or absolute: these, all below them, and the
+    /// directories above them; blank lines and those with `#` in front are passed over; `-` is standard input
+    #[arg(long, value_name = "FILE", help_heading = "What is taken")]
+    files_from: Vec<PathBuf>,
+    /// The same, each path ended by a zero byte, as `find -print0` does it; nothing is passed over
+    #[arg(long, value_name = "FILE", help_heading = "What is taken")]
+    files_from_raw: Vec<PathBuf>,
 }
 
 impl SelectArgs {
@@ -42,6 +50,12 @@ impl SelectArgs {
             exclude_if_present: self.exclude_if_present.clone(),
             exclude_larger_than: self.exclude_larger_than,
             one_file_system: self.one_file_system,
+            files_from: [(&self.files_from, false), (&self.files_from_raw, true)]
+                .into_iter()
+                .flat_map(|(paths, is_raw)| paths.iter().map(move |path| FilesFrom { path: path.clone(), is_raw }))
+                .collect(),
+            root: PathBuf::new(),
+            roots: Vec::new(),
         }
     }
 }

@@ -115,6 +115,9 @@ impl EngineError {
                 TreeError::RootMissing { .. }
                 | TreeError::RootNotDirectory { .. }
                 | TreeError::RootUnreadable { .. }
+                | TreeError::StreamUnreadable { .. }
+                | TreeError::CommandNotStarted { .. }
+                | TreeError::CommandFailed { .. }
                 | TreeError::TargetUnusable { .. }
                 | TreeError::Write { .. },
             ) => Exit::Failed,

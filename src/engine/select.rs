@@ -116,6 +116,10 @@ impl Wanted {
         if !self.is_absolute {
             return Some(self.path.clone());
         }
+        // Several roots lie in their source as they lie below `/`.
+        if source.roots.len() > 1 {
+            return Some(self.path.clone());
+        }
         source.roots.iter().find_map(|root| {
             let root = root.trim_matches('/').as_bytes();
             match self.path.strip_prefix(root)? {
@@ -160,11 +164,13 @@ fn look_in(
     let conn = repository.catalog.conn();
     let words = source_words(&source);
     let Some(path) = wanted.inside(&source) else {
-        return Ok(Err(format!(
-            "{} is not below {}, the root of source {words}",
-            wanted.words(),
-            source.roots.join(" or ")
-        )));
+        return Ok(Err(match source.roots.as_slice() {
+            [] => format!(
+                "source {words} was read from a stream and has no root; give a name in it, not {}",
+                wanted.words()
+            ),
+            roots => format!("{} is not below {}, the root of source {words}", wanted.words(), roots.join(" or ")),
+        }));
     };
     let run = match run {
         Some(run) => run.clone(),

@@ -175,7 +175,7 @@ impl Bench {
 
     pub fn backup(&self, listener: &Listener) -> Result<BackupReport> {
         let options = BackupOptions {
-            root: self.src(),
+            roots: vec![self.src()],
             single_threaded: self.workers.is_none(),
             workers: self.workers,
             ..BackupOptions::default()

@@ -25,6 +25,8 @@ pub enum ProblemOp {
     Data = 8,
     /// Reading extended attributes or flags; the file is stored without them, or with those of the version before.
     Attrs = 9,
+    /// The bytes of a file are others although nothing of it says that it changed; both versions are kept.
+    Rot = 10,
 }
 
 /// One source file that was skipped or stored as inconsistent, or one target that could not be restored.

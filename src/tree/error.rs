@@ -40,6 +40,46 @@ pub enum TreeError {
         /// What is wrong with it.
         text: String,
     },
+    /// A list of paths that cannot be read.
+    #[error("the list of paths in {} cannot be read: {source}", path.display())]
+    ListUnreadable {
+        /// As it was given.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A path in a list that can be none of the source.
+    #[error("{} names {}, which {why}", list.display(), show(path))]
+    BadListed {
+        /// The list.
+        list: PathBuf,
+        /// The path as it stands there.
+        path: Vec<u8>,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A stream that is to be backed up and cannot be read.
+    #[error("what is to be backed up cannot be read: {source}; no run was saved")]
+    StreamUnreadable {
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A command whose output is to be backed up.
+    #[error("the command `{command}` cannot be started: {source}")]
+    CommandNotStarted {
+        /// Its words.
+        command: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The same, when it does not end well.
+    #[error("the command `{command}` ended with {how}: what it wrote may not be all, so no run was saved")]
+    CommandFailed {
+        /// Its words.
+        command: String,
+        /// Its status.
+        how: String,
+    },
     /// A file with patterns that cannot be read.
     #[error("the patterns in {} cannot be read: {source}", path.display())]
     PatternsUnreadable {

@@ -10,6 +10,7 @@ use rustix::fs::RawDir;
 use rustix::io::Errno;
 
 use super::dir::Dir;
+use super::listed::Wanted;
 use super::mount::is_mount_point;
 use super::select::Selection;
 use super::stat::{fs_trust, stat_at, stat_fd};
@@ -146,7 +147,7 @@ impl Lister {
         if listing.stat.dev != task.above.0 {
             listing.is_mount_point = true;
             listing.trust = fs_trust(fd);
-            if self.selection.one_file_system {
+            if self.selection.one_file_system && !self.selection.leads(&listing.path) {
                 listing.is_left_out = true;
                 return Ok(());
             }
@@ -170,20 +171,52 @@ impl Lister {
             }
             self.path.truncate(dir_len);
             self.path.extend_from_slice(name.to_bytes());
+            let wanted = self.selection.wants(&self.path);
+            if wanted == Wanted::Not {
+                listing.left_out.push(name.to_bytes().to_vec());
+                continue;
+            }
+            self.selection.meet(&self.path);
             let stat = if is_valid_name(name.to_bytes()) && self.path.len() <= PATH_LEN_MAX {
                 stat_at(fd, name, taken_ns)
             } else {
                 Err(Errno::NAMETOOLONG.into())
             };
-            let chosen = stat.map(|stat| (stat, choose((&self.select, &self.selection), &self.path, &stat)));
+            let chosen = stat.map(|stat| {
+                let is_no_way = wanted == Wanted::OnTheWay && stat.kind != EntryKind::Dir;
+                let of_others = || choose((&self.select, &self.selection), &self.path, &stat);
+                (stat, if is_no_way { Select::LeaveOut } else { of_others() })
+            });
             place(listing, dir_len, &self.path, chosen);
         }
         self.leave_to_tag(fd, listing);
         Ok(())
     }
 
+    /// What the user wants.
+    pub(super) fn selection(&self) -> &Selection {
+        &self.selection
+    }
+
+    /// A problem for every path that a list names and that is not there.
+    pub(super) fn not_met(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for path in self.selection.not_met() {
+            let (dir, name) = split(path);
+            if let Err(error) = self.root.at(dir.to_vec()).stat(name) {
+                let mut problem = Problem::from_io(path, ProblemOp::Stat, &error);
+                problem.text = format!("it is listed and cannot be found: {error}");
+                problems.push(problem);
+            }
+        }
+        problems
+    }
+
     /// Where a tag says so, all but the tag is left out; it speaks also where it is left out itself.
     fn leave_to_tag(&self, fd: BorrowedFd<'_>, listing: &mut Listing) {
+        if self.selection.is_above(&listing.path) {
+            return;
+        }
         let tag = listing.entries.iter().position(|entry| self.selection.is_tag(fd, &entry.name));
         if tag.is_some() || listing.left_out.iter().any(|name| self.selection.is_tag(fd, name)) {
             let tag = tag.map(|at| listing.entries.swap_remove(at));
@@ -195,7 +228,7 @@ impl Lister {
 
 /// What becomes of an entry.
 fn choose((select, selection): (&SelectFn, &Selection), path: &[u8], stat: &Stat) -> Select {
-    if selection.takes(path, stat) { select(path, stat) } else { Select::LeaveOut }
+    if selection.leads(path) || selection.takes(path, stat) { select(path, stat) } else { Select::LeaveOut }
 }
 
 /// Puts the entry `path`, whose name starts at `name_at`, where it belongs.

@@ -1,23 +1,21 @@
-//! What of a source is taken: patterns by the rules of gitignore, cache directories, marked directories, large files, other
+//! What of a source is taken: lists of paths, patterns by the rules of gitignore, cache directories, marked directories, large files, other
 //! file systems.
 //!
 //! A pattern holds for whole path components; a leading or middle `/` ties it to the root of the source, a trailing one
 //! to directories, `**` stands for any number of levels, `!` takes back what an earlier pattern left out, the last
 //! pattern that fits decides. What lies below a directory that is left out is never looked at.
 
-use std::ffi::OsStr;
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use ignore::Match;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fd::BorrowedFd;
 use rustix::fs::{Mode, OFlags};
 
 use super::error::TreeError;
+use super::listed::{FilesFrom, Listed, Wanted};
+use super::pattern::Patterns;
 use crate::model::entry::{EntryKind, Stat};
-use crate::model::path::is_valid_name;
+use crate::model::path::{is_valid_name, show};
 
 /// The file that marks a directory as a cache, and how it begins: <https://bford.info/cachedir/>.
 const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";
@@ -40,16 +38,25 @@ pub struct SelectOptions {
     pub exclude_larger_than: Option<u64>,
     /// What lies on another file system than the root; the mount point itself is taken.
     pub one_file_system: bool,
+    /// Lists of all that is taken at most.
+    pub files_from: Vec<FilesFrom>,
+    /// The root of the source, for absolute paths in lists.
+    pub root: PathBuf,
+    /// Where the source has several roots, these, none below another: the walk begins at `/`, and nothing of their
+    /// neighbours is taken.
+    pub roots: Vec<PathBuf>,
 }
 
 /// [`SelectOptions`], ready for use on many threads.
 #[derive(Debug)]
 pub struct Selection {
-    patterns: Gitignore,
-    any_case: Gitignore,
+    patterns: Patterns,
+    any_case: Patterns,
     tags: Vec<Vec<u8>>,
     exclude_caches: bool,
     larger_than: u64,
+    listed: Option<Listed>,
+    roots: Option<Listed>,
     /// Whether directories of other devices stay unlisted.
     pub one_file_system: bool,
 }
@@ -58,11 +65,13 @@ impl Default for Selection {
     /// Everything is taken.
     fn default() -> Self {
         Self {
-            patterns: Gitignore::empty(),
-            any_case: Gitignore::empty(),
+            patterns: Patterns::default(),
+            any_case: Patterns::default(),
             tags: Vec::new(),
             exclude_caches: false,
             larger_than: u64::MAX,
+            listed: None,
+            roots: None,
             one_file_system: false,
         }
     }
@@ -72,42 +81,80 @@ impl Selection {
     /// Reads the files and compiles the patterns.
     ///
     /// # Errors
-    /// `BadPattern`, `PatternsUnreadable`.
+    /// `BadPattern`, `PatternsUnreadable`, `ListUnreadable`, `BadListed`.
     pub fn new(options: &SelectOptions) -> Result<Self, TreeError> {
-        let mut lines: Vec<String> = options.exclude.clone();
+        let mut lines: Vec<Vec<u8>> = options.exclude.iter().map(|line| line.as_bytes().to_vec()).collect();
         for path in &options.exclude_files {
             let unreadable = |source| TreeError::PatternsUnreadable { path: path.clone(), source };
-            let text = std::fs::read_to_string(path).map_err(unreadable)?;
-            lines.extend(text.trim_start_matches('\u{feff}').lines().map(str::to_owned));
+            let text = std::fs::read(path).map_err(unreadable)?;
+            let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
+            let lines_in = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+            lines.extend(lines_in.map(<[u8]>::to_vec));
         }
         if let Some(name) = options.exclude_if_present.iter().find(|name| !is_valid_name(name.as_bytes())) {
             let text = "the mark of a directory is the name of a file in it".to_owned();
             return Err(TreeError::BadPattern { pattern: name.clone(), text });
         }
         Ok(Self {
-            patterns: compile(&lines, false)?,
-            any_case: compile(&options.iexclude, true)?,
+            patterns: compile(lines.iter().map(Vec::as_slice), false)?,
+            any_case: compile(options.iexclude.iter().map(String::as_bytes), true)?,
             tags: options.exclude_if_present.iter().map(|name| name.as_bytes().to_vec()).collect(),
             exclude_caches: options.exclude_caches,
             larger_than: options.exclude_larger_than.unwrap_or(u64::MAX),
+            listed: match options.files_from.as_slice() {
+                [] => None,
+                lists => Some(Listed::read(lists, &options.root)?),
+            },
+            roots: (!options.roots.is_empty())
+                .then(|| Listed::new(options.roots.iter().map(|r| below_top(r)).collect())),
             one_file_system: options.one_file_system,
         })
     }
 
-    /// Whether a path inside the source is taken.
+    /// What a path is to the roots and to the lists of what is wanted; everything is, where there are none.
+    pub(super) fn wants(&self, path: &[u8]) -> Wanted {
+        match (&self.roots, &self.listed) {
+            (Some(roots), _) => roots.wants(path),
+            (None, Some(listed)) => listed.wants(path),
+            (None, None) => Wanted::Whole,
+        }
+    }
+
+    /// A path is there.
+    pub(super) fn meet(&self, path: &[u8]) {
+        if let Some(listed) = &self.listed {
+            listed.meet(path);
+        }
+    }
+
+    /// Whether a path is a root of the source.
+    pub(super) fn is_root(&self, path: &[u8]) -> bool {
+        self.roots.as_ref().map_or(path.is_empty(), |roots| roots.is_top(path))
+    }
+
+    /// Whether a path is one of several roots or above one: taken whatever the user leaves out.
+    pub(super) fn leads(&self, path: &[u8]) -> bool {
+        self.roots.as_ref().is_some_and(|roots| roots.is_top(path) || roots.is_above(path))
+    }
+
+    /// Whether a path is above one of several roots.
+    pub(super) fn is_above(&self, path: &[u8]) -> bool {
+        self.roots.as_ref().is_some_and(|roots| roots.is_above(path))
+    }
+
+    /// Paths that a list names and that were not met.
+    pub(super) fn not_met(&self) -> impl Iterator<Item = &[u8]> {
+        self.listed.iter().flat_map(Listed::not_met)
+    }
+
+    /// Whether a path inside the source is taken, as far as patterns and sizes go.
     pub fn takes(&self, path: &[u8], stat: &Stat) -> bool {
         if stat.kind == EntryKind::File && stat.size > self.larger_than {
             return false;
         }
-        if self.patterns.is_empty() && self.any_case.is_empty() {
-            return true;
-        }
-        let (path, is_dir) = (Path::new(OsStr::from_bytes(path)), stat.kind == EntryKind::Dir);
-        match self.any_case.matched(path, is_dir) {
-            Match::Ignore(_) => false,
-            Match::Whitelist(_) => true,
-            Match::None => !self.patterns.matched(path, is_dir).is_ignore(),
-        }
+        let is_dir = stat.kind == EntryKind::Dir;
+        let leave_out = self.any_case.leave_out(path, is_dir).or_else(|| self.patterns.leave_out(path, is_dir));
+        !leave_out.unwrap_or(false)
     }
 
     /// Whether a name in an open directory says that all else in there is left out.
@@ -116,17 +163,15 @@ impl Selection {
     }
 }
 
-fn compile(lines: &[String], any_case: bool) -> Result<Gitignore, TreeError> {
-    let bad = |pattern: &str, error: &ignore::Error| TreeError::BadPattern {
-        pattern: pattern.to_owned(),
-        text: error.to_string(),
-    };
-    let mut builder = GitignoreBuilder::new("");
-    builder.case_insensitive(any_case).map_err(|error| bad("", &error))?;
-    for line in lines {
-        builder.add_line(None, line).map_err(|error| bad(line, &error))?;
-    }
-    builder.build().map_err(|error| bad("", &error))
+/// An absolute path as one inside a source whose root is `/`.
+fn below_top(path: &Path) -> Vec<u8> {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    bytes.strip_prefix(b"/").unwrap_or(bytes).to_vec()
+}
+
+fn compile<'l>(lines: impl Iterator<Item = &'l [u8]>, any_case: bool) -> Result<Patterns, TreeError> {
+    Patterns::new(lines, any_case)
+        .map_err(|(line, why)| TreeError::BadPattern { pattern: show(&line), text: why.to_owned() })
 }
 
 fn has_signature(dir: BorrowedFd<'_>) -> bool {
@@ -136,6 +181,10 @@ fn has_signature(dir: BorrowedFd<'_>) -> bool {
     let read = std::fs::File::from(fd).take(CACHE_SIGNATURE.len() as u64).read_to_end(&mut start);
     read.is_ok() && start == CACHE_SIGNATURE
 }
+
+#[cfg(test)]
+#[path = "select_tests.rs"]
+mod against_git;
 
 #[cfg(test)]
 mod tests {

@@ -15,8 +15,10 @@ use super::beneath::kept_fds_max;
 use super::dir::Dir;
 use super::error::TreeError;
 use super::list::{Lister, Listing, SelectFn, Task};
+use super::listed;
 use super::select::Selection;
 use super::stat::stat_fd;
+use crate::model::problem::Problem;
 
 /// How to walk.
 #[derive(Clone)]
@@ -102,6 +104,28 @@ impl Walker {
                 }
             }
         }
+    }
+}
+
+impl Walker {
+    /// Whether a path is a root of the source.
+    pub fn is_root(&self, path: &[u8]) -> bool {
+        self.lister.selection().is_root(path)
+    }
+
+    /// Whether a path is one of several roots or a directory above one: these were there when the walk began.
+    pub fn leads(&self, path: &[u8]) -> bool {
+        self.lister.selection().leads(path)
+    }
+
+    /// Whether a path would be wanted if it were there, patterns aside.
+    pub fn wants(&self, path: &[u8]) -> bool {
+        self.lister.selection().wants(path) != listed::Wanted::Not
+    }
+
+    /// After the end: a problem for every path that the user listed and that is not there.
+    pub fn not_met(&self) -> Vec<Problem> {
+        self.lister.not_met()
     }
 }
 

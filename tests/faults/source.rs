@@ -108,9 +108,11 @@ fn file(path: &Path) -> fs::File {
 
 #[test]
 fn a_file_that_grows_while_it_is_read_is_stored_whole() {
+    // Made before: the reading does not wait for it.
+    let more = Rng(3).bytes(5 << 20);
     assert_is_stored_as_it_is_now(once(|victim| {
         let mut file = OpenOptions::new().append(true).open(victim).unwrap();
-        file.write_all(&Rng(3).bytes(5 << 20)).unwrap();
+        file.write_all(&more).unwrap();
     }));
 }
 

@@ -64,6 +64,13 @@ pub fn snapshot(root: &Path) -> Snapshot {
     Snapshot(nodes)
 }
 
+/// A folder by itself.
+pub fn folder(path: &Path) -> Node {
+    let meta = path.symlink_metadata().expect("a folder");
+    let (mode, owner, mtime) = (meta.mode() & 0o7777, (meta.uid(), meta.gid()), (meta.mtime(), meta.mtime_nsec()));
+    Node { kind: 'd', mode, owner, mtime, content: Vec::new(), names: BTreeSet::new() }
+}
+
 fn kind_and_content(path: &Path, meta: &std::fs::Metadata) -> (char, Vec<u8>) {
     let kind = meta.file_type();
     if kind.is_file() {

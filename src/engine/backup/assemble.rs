@@ -6,6 +6,7 @@ use super::items::{
     DirContext, FileJob, HashStep, HashedPiece, InodeKey, Item, LargePart, RawSegment, ReadFile, SegmentChunk,
     SmallOutcome, StagedChange, StagedFile, StagedRow,
 };
+use super::jobs::content_problem;
 use super::lookup::Lookup;
 use super::place::Placement;
 use super::rows::{detection_of, version_of};
@@ -330,19 +331,12 @@ impl<'w> Assembler<'w> {
         let (extents, size) = gathered.extents.finish();
         let content = Content { size, hash: read.hash, extents };
         let attrs_known = read.attrs.problem.is_none();
+        self.tally.problems.extend(content_problem(job, &read));
         self.tally.problems.extend(read.attrs.problem);
         let linked = LinkedContent { content, needs: gathered.needs, attrs: read.attrs.body, attrs_known };
         if job.link != 0 {
             let key = InodeKey { dev: job.stat.dev, ino: job.stat.ino };
             self.links.insert(key, linked.clone());
-        }
-        if read.is_inconsistent {
-            self.tally.problems.push(Problem {
-                path: crate::model::path::join(&job.dir.path, &job.name),
-                op: ProblemOp::Changed,
-                errno: None,
-                text: "it changed each time it was read; its last reading is kept, marked as inconsistent".to_owned(),
-            });
         }
         self.stage_file(job, &read.stat, linked, read.is_inconsistent);
     }

@@ -5,6 +5,7 @@ use super::assemble::{Assembler, PutSegment, Tally, Wiring};
 use super::budget::{Budget, MemoryGate, Permit};
 use super::commit::{CommitMsg, Committer, FinishedRows};
 use super::encode::encode_segment;
+use super::input::Input;
 use super::items::{Item, RawSegment};
 use super::jobs::{HashContext, Job};
 use super::lanes::{Lanes, SegmentJob, Stop};
@@ -12,7 +13,6 @@ use super::lookup::Lookup;
 use super::place::Placement;
 use super::rescue::{RescueBlock, rescue};
 use super::seen::Seen;
-use super::source::Source;
 use super::writer::{LaneVolume, LaneWriter, WriterContext};
 use crate::catalog::Catalog;
 use crate::catalog::settings::Settings;
@@ -90,7 +90,7 @@ struct Wires {
 }
 
 /// Runs the attempt. The committer works on the caller's thread, with the caller's catalog.
-pub fn attempt(catalog: &mut Catalog, source: Source<'_>, plan: &AttemptPlan<'_>) -> Result<AttemptEnd> {
+pub fn attempt(catalog: &mut Catalog, source: Input<'_>, plan: &AttemptPlan<'_>) -> Result<AttemptEnd> {
     let chunker = crate::codec::chunker::Chunker::new(&plan.settings.chunker)
         .map_err(|error| EngineError::Fault(format!("the catalog's chunker parameters: {error}")))?;
     let (commits, from_commits) = if plan.workers == 0 { unbounded() } else { bounded(COMMIT_QUEUE) };
@@ -141,7 +141,7 @@ fn assembler<'w>(
 
 /// Everything in turn, for debugging: the same items in the same order give the same rows and blocks.
 fn on_one_thread(
-    mut source: Source<'_>,
+    mut source: Input<'_>,
     plan: &AttemptPlan<'_>,
     wires: Wires,
     (reader, mut committer): (Catalog, Committer<'_>),
@@ -193,11 +193,11 @@ fn on_one_thread(
     }
     from_commits.try_iter().try_for_each(|message| committer.handle(message))?;
     let tally = std::mem::take(&mut assembler.tally);
-    end(plan, &lanes, (flow, source.seen, tally), committer)
+    end(plan, &lanes, (flow, source.into_seen(), tally), committer)
 }
 
 fn on_threads(
-    mut source: Source<'_>,
+    mut source: Input<'_>,
     plan: &AttemptPlan<'_>,
     wires: Wires,
     (reader, mut committer): (Catalog, Committer<'_>),
@@ -218,7 +218,7 @@ fn on_threads(
         let lanes_of_source = Arc::clone(&lanes);
         let source_thread = scope.spawn(move || {
             let flow = read_source(&mut source, (pool, context), to_assembler, (plan, &lanes_of_source));
-            (flow, source.seen)
+            (flow, source.into_seen())
         });
         let lanes_of_assembler = Arc::clone(&lanes);
         let to_committer = commits.clone();
@@ -258,7 +258,7 @@ type Numbered = (u64, Item, Permit);
 
 /// The source's thread: jobs get a number and a permit, in order, and go to the workers.
 fn read_source(
-    source: &mut Source<'_>,
+    source: &mut Input<'_>,
     (pool, context): (&rayon::ThreadPool, HashContext),
     to_assembler: Sender<Numbered>,
     (plan, lanes): (&AttemptPlan<'_>, &Lanes),

@@ -82,6 +82,19 @@ pub fn is_only_inode(stat: &Stat, old: &LiveEntry, trust: Trust) -> bool {
         && is_same_ctime(stat, old, trust)
 }
 
+/// Whether a file looks as if nobody had written it since: only its bytes could say otherwise.
+pub fn is_untouched(stat: &Stat, old: &LiveEntry, trust: Trust) -> bool {
+    let marks = old.detection.marks;
+    let is_doubtful = marks.racy || marks.recheck || old.version.inconsistent;
+    let is_same_data = old.version.size == stat.size && old.version.mtime_ns == stat.mtime_ns;
+    let is_same_kind = old.version.kind == EntryKind::File;
+    is_same_kind
+        && is_same_data
+        && !is_doubtful
+        && is_same_inode(stat, old, trust)
+        && old.detection.ctime_ns == stat.ctime_ns
+}
+
 /// Whether a file must be read for nothing but the time of its inode's change: attributes may explain that.
 pub fn is_only_ctime(stat: &Stat, link: i64, (old, owner): (&LiveEntry, &Owner), trust: Trust) -> bool {
     let marks = old.detection.marks;

@@ -5,6 +5,7 @@
 use super::attempt::AttemptDone;
 use super::commit::FinishedRows;
 use super::items::StagedRow;
+use super::seen::Seen;
 use crate::catalog::interned::{Interner, set_mount};
 use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::versions::{Applied, Applier, ApplyRun, Change};
@@ -20,7 +21,7 @@ use crate::format::manifest::{Encoding, ManifestMeta, ManifestSource, ManifestVo
 use crate::model::content::Content;
 use crate::model::ids::{ContentId, RunSeq, StateDigest, VolumeId};
 use crate::model::params::Compression;
-use crate::model::problem::ProblemOp;
+use crate::model::problem::{Problem, ProblemOp};
 use crate::volume::index::{IndexDb, IndexedBlock};
 use std::cell::RefCell;
 
@@ -254,23 +255,27 @@ fn put_mounts(
 }
 
 fn counts_of(applied: RunCounts, done: &AttemptDone) -> RunCounts {
-    let changed = applied.added + applied.modified + applied.metadata;
-    // What changed while it was read has a version, and is among those that changed.
-    let is_unread = |op| !matches!(op, ProblemOp::Changed | ProblemOp::Attrs);
-    let unread = done.tally.problems.iter().filter(|problem| is_unread(problem.op)).count() as u64;
+    let counts = whole_counts(applied, (&done.seen, &done.tally.problems));
     RunCounts {
-        unchanged: done.seen.paths.saturating_sub(changed + unread),
-        problems: (done.seen.problems.len() + done.tally.problems.len()) as u64,
-        bytes_total: done.seen.bytes,
         bytes_read: done.tally.bytes_read,
         bytes_new: done.tally.bytes_new,
         bytes_stored: done.rows.written.bytes,
-        ..applied
+        ..counts
     }
 }
 
+/// The counts of changes with those of what was seen: what did not change, problems, bytes in all.
+pub fn whole_counts(changes: RunCounts, (seen, unread): (&Seen, &[Problem])) -> RunCounts {
+    let changed = changes.added + changes.modified + changes.metadata;
+    // What changed while it was read has a version, and is among those that changed.
+    let is_unread = |op| !matches!(op, ProblemOp::Changed | ProblemOp::Attrs | ProblemOp::Rot);
+    let problems = (seen.problems.len() + unread.len()) as u64;
+    let unread = unread.iter().filter(|problem| is_unread(problem.op)).count() as u64;
+    RunCounts { unchanged: seen.paths.saturating_sub(changed + unread), problems, bytes_total: seen.bytes, ..changes }
+}
+
 /// What could not be looked at, and what could not be read.
-pub fn all_problems(done: &AttemptDone) -> Vec<crate::model::problem::Problem> {
+pub fn all_problems(done: &AttemptDone) -> Vec<Problem> {
     done.seen.problems.iter().chain(&done.tally.problems).cloned().collect()
 }
 

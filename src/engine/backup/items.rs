@@ -5,7 +5,7 @@ use crate::catalog::versions::Change;
 use crate::codec::hash::PieceHash;
 use crate::model::content::Content;
 use crate::model::entry::Stat;
-use crate::model::ids::{ChunkId, ChunkNo, ContentId, FileHash, VolumeId};
+use crate::model::ids::{ChunkId, ChunkNo, ContentId, FileHash, RunSeq, VolumeId};
 use crate::model::problem::Problem;
 use crate::tree::dir::Dir;
 use std::ops::Range;
@@ -46,6 +46,8 @@ pub struct FileJob {
     pub link: i64,
     /// The content that it has if only its inode changed: were it the same, the inode would mean little.
     pub expected: Option<ContentId>,
+    /// What it holds by an earlier run, if its size, times and inode tell the truth; known only where all is read.
+    pub must_hold: Option<Box<(FileHash, RunSeq)>>,
 }
 
 /// A stored or zero part of a file; a chunk's bytes lie in the item's buffer.

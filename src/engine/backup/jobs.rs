@@ -233,10 +233,42 @@ fn read_once(source: &SourceFile, buffer: &mut Vec<u8>) -> std::io::Result<()> {
     }
 }
 
+/// What is wrong with the bytes of a file that was read: they changed each time, or are others than they must be.
+pub fn content_problem(file: &FileJob, read: &ReadFile) -> Option<Problem> {
+    let (op, text) = match file.must_hold.as_deref() {
+        _ if read.is_inconsistent => (
+            ProblemOp::Changed,
+            "it changed each time it was read; its last reading is kept, marked as inconsistent".to_owned(),
+        ),
+        Some((held, run)) if *held != read.hash => (
+            ProblemOp::Rot,
+            format!(
+                "its bytes are others than in run {run}, but its size, times and inode say that nobody wrote it: is the \
+                 source's disk failing? Both versions are kept; `raidtape restore --run {run}` gives the one before"
+            ),
+        ),
+        _ => return None,
+    };
+    Some(Problem { path: crate::model::path::join(&file.dir.path, &file.name), op, errno: None, text })
+}
+
 /// Whether a file was left alone between two looks.
 pub fn is_unchanged(before: &Stat, after: &Stat) -> bool {
     (before.size, before.mtime_ns, before.ctime_ns, before.ino)
         == (after.size, after.mtime_ns, after.ctime_ns, after.ino)
+}
+
+/// A root or mount point that had something in it is empty.
+pub fn empty_mount(path: &[u8]) -> Problem {
+    let text = "it is empty now and was not before: is something not mounted? Its earlier versions are kept; with \
+                --allow-empty they count as deleted";
+    Problem { path: path.to_vec(), op: ProblemOp::EmptyMount, errno: None, text: text.to_owned() }
+}
+
+/// A root, or a directory above one, is gone since the walk began.
+pub fn vanished_root(path: Vec<u8>) -> Problem {
+    let text = "a root of the source vanished during the run; its earlier versions are kept".to_owned();
+    Problem { path, op: ProblemOp::Stat, errno: None, text }
 }
 
 /// Why a file could not be opened.

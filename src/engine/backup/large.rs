@@ -1,17 +1,22 @@
 //! Reading one large file in order, on the source's thread: pieces of 4 MiB, cut as they come, handed on in parts that
-//! begin and end with a chunk. Whole pieces that lie in holes are not read.
+//! begin and end with a chunk. Whole pieces that lie in holes are not read. A stream goes the same way, once.
 
 use super::items::{DirContext, FileJob, Item};
 use super::jobs::{Job, READINGS_MAX, RawPart, RawStep, Span, is_unchanged, open_problem, read_attrs};
 use crate::codec::chunker::{Chunker, Cutter};
 use crate::codec::hash::PIECE_LEN;
+use crate::engine::observer::Observer;
 use crate::model::problem::{Problem, ProblemOp};
 use crate::tree::source_file::SourceFile;
+use crate::tree::stream::Stream;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Pieces in one part: larger parts are hashed on fewer threads at once, smaller ones copy more of their neighbours.
 const PIECES_PER_PART: usize = 2;
+/// How often it is looked whether the user asked to stop, while nothing comes.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Takes jobs in order; `Break` when the run stops.
 pub type Emit<'e> = &'e mut dyn FnMut(Job) -> ControlFlow<()>;
@@ -31,7 +36,7 @@ pub fn read_large(file: &FileJob, chunker: &Chunker, emit: Emit<'_>) -> ControlF
             }
         };
         source.advise_sequential();
-        let mut reading_state = Reading::new(&source, file, chunker.cutter());
+        let mut reading_state = Reading::new(Bytes::File(&source), file, chunker.cutter());
         reading_state.is_restart = reading > 1;
         let size = match reading_state.read_to_end(emit) {
             ControlFlow::Break(()) => return ControlFlow::Break(()),
@@ -56,9 +61,60 @@ pub fn read_large(file: &FileJob, chunker: &Chunker, emit: Emit<'_>) -> ControlF
     ControlFlow::Continue(())
 }
 
+/// Reads a stream to its end and emits its parts, one at least, and nothing behind them; returns how many bytes it has.
+/// `Interrupted` when the user asked to stop.
+pub fn read_stream(
+    (stream, file): (&mut Stream, &FileJob),
+    chunker: &Chunker,
+    observer: &dyn Observer,
+    emit: Emit<'_>,
+) -> ControlFlow<(), std::io::Result<u64>> {
+    let mut reading = Reading::new(Bytes::Stream(stream, observer), file, chunker.cutter());
+    // One that is empty has a part all the same, so that there is a file.
+    reading.emit_part(emit)?;
+    reading.read_to_end(emit)
+}
+
+/// Where bytes come from.
+enum Bytes<'s> {
+    File(&'s SourceFile),
+    Stream(&'s mut Stream, &'s dyn Observer),
+}
+
+impl Bytes<'_> {
+    /// Up to where holes are looked for.
+    fn size(&self) -> u64 {
+        match self {
+            Self::File(file) => file.opened().size,
+            Self::Stream(..) => 0,
+        }
+    }
+
+    fn next_data(&self, at: u64) -> std::io::Result<Option<(u64, u64)>> {
+        match self {
+            Self::File(file) => file.next_data(at),
+            Self::Stream(..) => Ok(None),
+        }
+    }
+
+    /// The bytes at `at`, which a stream has come to.
+    fn read_at(&mut self, at: u64, into: &mut [u8]) -> std::io::Result<usize> {
+        let (stream, observer) = match self {
+            Self::File(file) => return file.read_at(at, into),
+            Self::Stream(stream, observer) => (stream, observer),
+        };
+        while !observer.is_cancelled() {
+            if let Some(n) = stream.read(into, LOOK_EVERY)? {
+                return Ok(n);
+            }
+        }
+        Err(std::io::ErrorKind::Interrupted.into())
+    }
+}
+
 /// One reading of a file from its start.
 struct Reading<'s> {
-    source: &'s SourceFile,
+    source: Bytes<'s>,
     dir: Arc<DirContext>,
     cutter: Cutter,
     /// Bytes from the open chunk's start on.
@@ -72,7 +128,7 @@ struct Reading<'s> {
 }
 
 impl<'s> Reading<'s> {
-    fn new(source: &'s SourceFile, file: &FileJob, cutter: Cutter) -> Self {
+    fn new(source: Bytes<'s>, file: &FileJob, cutter: Cutter) -> Self {
         Self {
             source,
             dir: Arc::clone(&file.dir),
@@ -89,7 +145,7 @@ impl<'s> Reading<'s> {
     /// Emits parts up to the end of the file; returns how many bytes it has.
     fn read_to_end(&mut self, emit: Emit<'_>) -> ControlFlow<(), std::io::Result<u64>> {
         let mut at = 0_u64;
-        let size = self.source.opened().size;
+        let size = self.source.size();
         let mut data_from = 0_u64;
         let mut data_to = 0_u64;
         let mut pieces = 0;
@@ -208,10 +264,14 @@ impl<'s> Reading<'s> {
 
     /// Hands on what is cut; the open chunk's bytes go to the next part's buffer.
     fn emit(&mut self, emit: Emit<'_>) -> ControlFlow<()> {
-        let end = self.spans_end();
         if self.spans.is_empty() && self.steps.is_empty() {
             return ControlFlow::Continue(());
         }
+        self.emit_part(emit)
+    }
+
+    fn emit_part(&mut self, emit: Emit<'_>) -> ControlFlow<()> {
+        let end = self.spans_end();
         let carry = self.buffer[end..].to_vec();
         let mut next = Vec::with_capacity(carry.len() + PIECES_PER_PART * PIECE_LEN);
         next.extend_from_slice(&carry);

@@ -1,6 +1,7 @@
 //! `backup`: stores one source as a new run.
 //!
-//! The stages, each in a file of its own: [`source`] walks and compares, [`jobs`] reads and hashes on workers,
+//! The stages, each in a file of its own: [`origin`] says what is read, [`source`] walks and compares, [`streamed`]
+//! reads what lies in no tree, [`jobs`] reads and hashes on workers,
 //! [`assemble`] looks chunks up and packs the new ones, [`encode`] compresses and proves, [`writer`] fills blocks,
 //! [`commit`] registers them, [`finish`] makes the run complete, [`full_manifest`] records
 //! the whole state now and then. [`attempt`] wires them together.
@@ -10,28 +11,35 @@ mod attempt;
 mod budget;
 mod commit;
 mod compare;
+mod dry_run;
 mod encode;
 mod finish;
 mod full_manifest;
+mod input;
 mod items;
 mod jobs;
 mod lanes;
 mod large;
 mod links;
 mod lookup;
+mod origin;
 mod place;
 mod prior;
 mod rescue;
 mod rows;
 mod seen;
 mod source;
+mod streamed;
 mod writer;
 
 use self::attempt::{AttemptDone, AttemptEnd, AttemptPlan, attempt};
+pub use self::dry_run::{DryRunReport, dry_run};
+pub use self::origin::StreamOptions;
+
+use self::origin::Origin;
 use self::prior::Prior;
 use self::rescue::rescue_blocks;
 use self::seen::DetectionOptions;
-use self::source::Source as Walk;
 use self::writer::{LEASE_MIN, LaneVolume};
 use super::error::{EngineError, Result};
 use super::observer::{Expected, Observer, Phase};
@@ -42,18 +50,12 @@ use crate::catalog::volumes::{self, VolumeState};
 use crate::codec::chunker::Chunker;
 use crate::format::manifest::RunCounts;
 use crate::model::ids::{RunSeq, RunUuid, VolumeId};
-use crate::model::problem::Problem;
-use crate::tree::list::Select;
-use crate::tree::select::{SelectOptions, Selection};
-use crate::tree::walk::{WalkOptions, Walker};
-use std::collections::HashSet;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use crate::model::problem::{Problem, ProblemOp};
+use crate::tree::select::SelectOptions;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Entries that the walk may be ahead of the comparison.
-const WALK_LOOKAHEAD: usize = 50_000;
 /// Threads that walk at most: more only contend for the directory cache.
 const WALK_THREADS_MAX: usize = 4;
 /// Writers when nothing else is said: one a volume, within these bounds. With two on a single volume one fills a block
@@ -64,9 +66,11 @@ const WRITERS_DEFAULT_MAX: usize = 4;
 /// How a source is backed up.
 #[derive(Debug, Clone, Default)]
 pub struct BackupOptions {
-    /// The source's root.
-    pub root: PathBuf,
-    /// The source's name; the root's absolute path when not given.
+    /// The source's roots, unless it is a stream. Several need a name.
+    pub roots: Vec<PathBuf>,
+    /// A stream in place of a tree.
+    pub stream: Option<StreamOptions>,
+    /// The source's name; the root's absolute path, or `stdin:` and the stream's name, when not given.
     pub name: Option<String>,
     /// Threads that read, hash and compress; one a core when not given.
     pub workers: Option<usize>,
@@ -84,6 +88,8 @@ pub struct BackupOptions {
     pub strict_ctime: bool,
     /// An empty root or mount point is meant to be empty.
     pub allow_empty: bool,
+    /// Every file is read, whatever its size, times and inode say.
+    pub force: bool,
     /// What was written is read back from the disk before it counts.
     pub verify_after_write: bool,
     /// What is left out.
@@ -109,6 +115,8 @@ pub struct BackupReport {
     pub volumes_away: Vec<String>,
     /// Source files that could not be read, or not soundly.
     pub problems: Vec<Problem>,
+    /// Those of them whose bytes changed although nothing says that anybody wrote them.
+    pub rotten: u64,
     /// Seconds.
     pub duration_s: f64,
 }
@@ -117,11 +125,8 @@ pub struct BackupReport {
 /// it is kept for the next one.
 pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &dyn Observer) -> Result<BackupReport> {
     let began = Instant::now();
-    let root = clean_absolute(&options.root)?;
-    // A root that is not there is an error before anything is written.
-    // Once for all attempts: a file of patterns may be a pipe.
-    let selection = Arc::new(Selection::new(&options.select)?);
-    drop(open_walk(repository, &root, (0, &selection))?);
+    let origin = Origin::new(options)?;
+    origin.check(repository)?;
     with_what_works(repository, observer, &|repository| repository.lock_volumes(observer))?;
     if options.verify_after_write {
         repository.mounted.iter_mut().for_each(|mounted| mounted.volume.verify_writes());
@@ -137,7 +142,7 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
         observer
             .warn(&format!("volume {} ({}) is not here; it will be brought up to date when it is", row.name, row.uuid));
     }
-    let (source, run, done) = attempts(repository, (&root, &selection), options, observer)?;
+    let (source, run, done) = attempts(repository, (&origin, options), observer)?;
     observer.begin(Phase::Finish, Expected::default());
     // On an error the run stays open: its manifest may be durable somewhere, and then the next start completes it.
     let counts = finish::finish(repository, (&source, &run), (&done, options.single_threaded), observer)?;
@@ -160,6 +165,7 @@ fn report(
     began: Instant,
 ) -> BackupReport {
     let written = &done.rows.written;
+    let problems = finish::all_problems(done);
     let name = |id: &i64| repository.volume(VolumeId(*id)).map_or_else(String::new, |mounted| mounted.row.name.clone());
     BackupReport {
         run: run.seq,
@@ -169,16 +175,15 @@ fn report(
         blocks_written: written.blocks,
         volumes_used: written.volumes.iter().map(name).collect(),
         volumes_away: repository.away.iter().map(|row| format!("{} ({})", row.name, row.uuid)).collect(),
-        problems: finish::all_problems(done),
+        rotten: problems.iter().filter(|problem| problem.op == ProblemOp::Rot).count() as u64,
+        problems,
         duration_s: began.elapsed().as_secs_f64(),
     }
 }
 
 /// Commits the run's row before anything is written for it.
-fn open_run(repository: &mut Repository, root: &Path, options: &BackupOptions) -> Result<(Source, Run)> {
-    let name = options.name.clone().unwrap_or_else(|| root.display().to_string());
-    let host = host_name();
-    let roots = vec![root.display().to_string()];
+fn open_run(repository: &mut Repository, origin: &Origin) -> Result<(Source, Run)> {
+    let (host, name, roots) = (origin.host.clone(), origin.name.clone(), origin.roots.clone());
     let tx = repository.catalog.begin()?;
     let id = runs::intern_source(&tx, &host, &name, &roots)?;
     let run = Run {
@@ -202,14 +207,13 @@ fn open_run(repository: &mut Repository, root: &Path, options: &BackupOptions) -
 /// are hints for the next, never part of it.
 fn attempts(
     repository: &mut Repository,
-    (root, selection): (&Path, &Arc<Selection>),
-    options: &BackupOptions,
+    (origin, options): (&Origin, &BackupOptions),
     observer: &dyn Observer,
 ) -> Result<(Source, Run, AttemptDone)> {
     let mut avoid: Vec<VolumeId> = Vec::new();
     loop {
-        let (source, run) = open_run(repository, root, options)?;
-        let end = one_attempt(repository, (&source, &run, &avoid), (root, selection, options), observer);
+        let (source, run) = open_run(repository, origin)?;
+        let end = one_attempt(repository, (&source, &run, &avoid), (origin, options), observer);
         if let Ok(AttemptEnd::Done(done)) = end {
             warn_of_skipped(&done, observer);
             return Ok((source, run, *done));
@@ -219,7 +223,7 @@ fn attempts(
             AttemptEnd::Done(_) => {}
             AttemptEnd::Interrupted => return Err(EngineError::Interrupted),
             AttemptEnd::NoRoom => return Err(EngineError::NoVolume(full_words(repository))),
-            AttemptEnd::Failed(volume, error) if avoid.is_empty() => {
+            AttemptEnd::Failed(volume, error) if avoid.is_empty() && origin.can_be_read_again() => {
                 let words = repository.volume_words(volume);
                 observer
                     .warn(&format!("volume {words} failed and is not written any more: {error}; trying without it"));
@@ -233,7 +237,7 @@ fn attempts(
 fn one_attempt(
     repository: &mut Repository,
     (source, run, avoid): (&Source, &Run, &[VolumeId]),
-    (root, selection, options): (&Path, &Arc<Selection>, &BackupOptions),
+    (origin, options): (&Origin, &BackupOptions),
     observer: &dyn Observer,
 ) -> Result<AttemptEnd> {
     let settings = repository.settings().clone();
@@ -250,14 +254,9 @@ fn one_attempt(
     let workers = if options.single_threaded { 0 } else { options.workers.unwrap_or(cores).max(1) };
     let prior = Prior::new(repository.catalog.reader()?, source.id, run.prev.is_none())?;
     observer.begin(Phase::Backup, expected(repository, run)?);
-    let detection = DetectionOptions {
-        ignore_inode: options.ignore_inode,
-        ignore_ctime: options.ignore_ctime,
-        strict_ctime: options.strict_ctime,
-        allow_empty: options.allow_empty,
-    };
-    let walker = open_walk(repository, root, (workers.min(WALK_THREADS_MAX), selection))?;
-    let walk = Walk::new(walker, (prior, detection), chunker, observer)?;
+    let detection = detection(options, run.prev);
+    let threads = workers.min(WALK_THREADS_MAX);
+    let input = origin.input(repository, (prior, detection), (threads, chunker), observer)?;
     let plan = AttemptPlan {
         settings,
         run: (source.id, run.seq),
@@ -272,7 +271,18 @@ fn one_attempt(
         memory_limit: options.memory_limit,
         observer,
     };
-    attempt(&mut repository.catalog, walk, &plan)
+    attempt(&mut repository.catalog, input, &plan)
+}
+
+fn detection(options: &BackupOptions, newest: Option<RunSeq>) -> DetectionOptions {
+    DetectionOptions {
+        ignore_inode: options.ignore_inode,
+        ignore_ctime: options.ignore_ctime,
+        strict_ctime: options.strict_ctime,
+        allow_empty: options.allow_empty,
+        force: options.force,
+        newest,
+    }
 }
 
 fn warn_of_skipped(done: &AttemptDone, observer: &dyn Observer) {
@@ -322,32 +332,6 @@ fn lane_volumes(repository: &mut Repository, avoid: &[VolumeId]) -> Result<Vec<(
     Ok(lanes.into_iter().map(|(_, lane, room)| (lane, room)).collect())
 }
 
-/// A walk that passes over what belongs to the repository itself.
-fn open_walk(repository: &Repository, root: &Path, (threads, selection): (usize, &Arc<Selection>)) -> Result<Walker> {
-    let own = own_inodes(repository);
-    let select = Arc::new(
-        move |_: &[u8], stat: &crate::model::entry::Stat| {
-            if own.contains(&(stat.dev, stat.ino)) { Select::Skip } else { Select::Take }
-        },
-    );
-    Ok(Walker::open(
-        root,
-        WalkOptions { threads, lookahead_entries: WALK_LOOKAHEAD, select, selection: Arc::clone(selection) },
-    )?)
-}
-
-fn own_inodes(repository: &Repository) -> HashSet<(u64, u64)> {
-    let catalog = repository.catalog.path();
-    let beside = ["", "-wal", "-shm", "-journal", ".lock"].map(|suffix| {
-        let mut path = catalog.as_os_str().to_owned();
-        path.push(suffix);
-        PathBuf::from(path)
-    });
-    let volumes = repository.mounted.iter().map(|mounted| mounted.volume.root.clone());
-    let inode = |path: PathBuf| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-    beside.into_iter().chain(volumes).filter_map(inode).collect()
-}
-
 fn no_volume_words(repository: &Repository) -> String {
     if repository.mounted.is_empty() && repository.away.is_empty() {
         return "the repository has no volume yet; add one with `raidtape add-volume DIR`".to_owned();
@@ -370,25 +354,4 @@ fn full_words(repository: &Repository) -> String {
          backup again: it goes on from what is stored",
         names.join(", ")
     )
-}
-
-/// The absolute path without `.` and `..`; links are left as they are.
-fn clean_absolute(path: &Path) -> Result<PathBuf> {
-    let absolute =
-        std::path::absolute(path).map_err(|error| EngineError::Usage(format!("{}: {error}", path.display())))?;
-    let mut clean = PathBuf::new();
-    for component in absolute.components() {
-        match component {
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::CurDir => {}
-            part => clean.push(part),
-        }
-    }
-    Ok(clean)
-}
-
-fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

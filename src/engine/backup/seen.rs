@@ -1,5 +1,6 @@
 //! What the source's thread is asked for and what it saw, beside the jobs that it emits.
 
+use crate::model::ids::RunSeq;
 use crate::model::problem::Problem;
 use std::collections::HashMap;
 
@@ -14,6 +15,10 @@ pub struct DetectionOptions {
     pub strict_ctime: bool,
     /// An empty root or mount point is meant.
     pub allow_empty: bool,
+    /// Every file is read, whatever its fields say.
+    pub force: bool,
+    /// The run whose state is compared with.
+    pub newest: Option<RunSeq>,
 }
 
 /// What the walk saw.

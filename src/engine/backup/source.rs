@@ -2,10 +2,11 @@
 //! and emits rows, batches of small files and parts of large ones. Decides nothing about volumes.
 
 mod attributes;
+mod forced;
 
 use super::compare::{Trust, Verdict, is_only_inode, judge};
 use super::items::{DirContext, FileJob, InodeKey, Item, RowItem};
-use super::jobs::{Job, SMALL_MAX};
+use super::jobs::{Job, SMALL_MAX, empty_mount, vanished_root};
 use super::large::{Emit, read_large};
 use super::links::{LinkGroup, LinkTable};
 use super::prior::{Prior, PriorDir};
@@ -82,6 +83,7 @@ impl<'s> Source<'s> {
                 return Ok(Flow::Break(()));
             }
         }
+        self.seen.problems.extend(self.walker.not_met());
         Ok(Flow::Continue(()))
     }
 
@@ -100,14 +102,7 @@ impl<'s> Source<'s> {
             return Ok(Flow::Continue(()));
         }
         if self.is_unmounted(&listing, &before) {
-            self.seen.problems.push(Problem {
-                path: listing.path.clone(),
-                op: ProblemOp::EmptyMount,
-                errno: None,
-                text: "it is empty now and was not before: is something not mounted? Its earlier versions are kept; \
-                       with --allow-empty they count as deleted"
-                    .to_owned(),
-            });
+            self.seen.problems.push(empty_mount(&listing.path));
             return Ok(Flow::Continue(()));
         }
         let mount = MountSeen {
@@ -137,7 +132,7 @@ impl<'s> Source<'s> {
     fn is_unmounted(&self, listing: &Listing, before: &PriorDir) -> bool {
         let is_empty = listing.entries.is_empty() && listing.unreadable.is_empty();
         let is_empty = is_empty && listing.skipped.is_empty() && listing.left_out.is_empty() && !listing.is_left_out;
-        let was_root_with_entries = listing.path.is_empty() && before.has_children();
+        let was_root_with_entries = self.walker.is_root(&listing.path) && before.has_children();
         let had_mount = before.was_mount_point && before.has_children();
         is_empty && !self.options.allow_empty && !listing.is_mount_point && (was_root_with_entries || had_mount)
     }
@@ -177,8 +172,14 @@ impl<'s> Source<'s> {
         if listing.unreadable.iter().any(|(name, _)| *name == row.name) {
             return Flow::Continue(());
         }
+        let full_path = path::join(&listing.path, &row.name);
+        if self.walker.leads(&full_path) {
+            self.seen.problems.push(vanished_root(full_path));
+            return Flow::Continue(());
+        }
         let has = |names: &[Vec<u8>]| names.binary_search(&row.name).is_ok();
         let is_left_out = listing.is_left_out || has(&listing.skipped) || has(&listing.left_out);
+        let is_left_out = is_left_out || !self.walker.wants(&full_path);
         let reason = if is_left_out { EndReason::Excluded } else { EndReason::Deleted };
         emit_row(dir, &row.name, Change::End(reason), emit)
     }
@@ -274,7 +275,7 @@ impl<'s> Source<'s> {
             _ => {
                 // A row of an unfinished run, or of a renamed directory, may know the content.
                 let is_doubtful = old.is_some_and(|old| old.detection.marks.recheck);
-                if let Some(hint) = hint.filter(|_| !is_doubtful) {
+                if let Some(hint) = hint.filter(|_| !is_doubtful && !self.options.force) {
                     let owner = self.prior.owner(hint.version.owner)?;
                     if matches!(
                         judge(stat, hint.version.link, (hint, owner), trust),
@@ -285,7 +286,8 @@ impl<'s> Source<'s> {
                 }
                 let only_inode = old.filter(|old| is_only_inode(stat, old, trust));
                 let expected = only_inode.map(|old| content_of(&old.version)).transpose()?;
-                let job = FileJob { dir: Arc::clone(dir), name: name.to_vec(), stat: *stat, link, expected };
+                let must_hold = self.must_hold(stat, (old, trust))?;
+                let job = FileJob { dir: Arc::clone(dir), name: name.to_vec(), stat: *stat, link, expected, must_hold };
                 Ok(self.read(job, emit))
             }
         }
@@ -340,8 +342,8 @@ impl<'s> Source<'s> {
                     return Ok(Flow::Break(()));
                 }
                 self.observer.advance(1, 0);
-                let link = known.group;
-                let job = FileJob { dir: Arc::clone(dir), name: name.to_vec(), stat: *stat, link, expected: None };
+                let (dir, name, link) = (Arc::clone(dir), name.to_vec(), known.group);
+                let job = FileJob { dir, name, stat: *stat, link, expected: None, must_hold: None };
                 Ok(emit(Job::Ready(Item::LinkTo(job))))
             }
         }
@@ -385,7 +387,8 @@ fn emit_touch(dir: &Arc<DirContext>, (name, stat): (&[u8], &Stat), emit: Emit<'_
     emit_row(dir, name, Change::Touch { detection, btime_ns: stat.btime_ns }, emit)
 }
 
-fn emit_row(dir: &Arc<DirContext>, name: &[u8], change: Change, emit: Emit<'_>) -> Flow {
+/// Hands on a row that needs no reading.
+pub fn emit_row(dir: &Arc<DirContext>, name: &[u8], change: Change, emit: Emit<'_>) -> Flow {
     let row = RowItem { dir: Arc::clone(&dir.path), name: name.to_vec(), change };
     emit(Job::Ready(Item::Row(Box::new(row))))
 }

@@ -20,7 +20,7 @@ impl Source<'_> {
         (name, stat, link): (&[u8], &Stat, i64),
         (old, trust): (Option<&LiveEntry>, Trust),
     ) -> Result<Verdict> {
-        let Some(old) = old else { return Ok(Verdict::Read) };
+        let Some(old) = old.filter(|_| !self.options.force) else { return Ok(Verdict::Read) };
         let owner = self.prior.owner(old.version.owner)?;
         let verdict = judge(stat, link, (old, owner), trust);
         if verdict != Verdict::Read || !is_only_ctime(stat, link, (old, owner), trust) {
