@@ -13,8 +13,10 @@ pub mod select;
 pub mod source_file;
 pub mod stat;
 pub mod target;
+pub mod target_delete;
 pub mod target_file;
 pub mod target_meta;
+pub mod target_same;
 pub mod walk;
 
 mod beneath;

@@ -1,4 +1,4 @@
-//! What of a source is taken: patterns by the rules of gitignore, cache directories, marked directories, large files, other
+//! What of a source is taken, and what of a run is restored: patterns by the rules of gitignore, cache directories, marked directories, large files, other
 //! file systems.
 //!
 //! A pattern holds for whole path components; a leading or middle `/` ties it to the root of the source, a trailing one
@@ -45,8 +45,7 @@ pub struct SelectOptions {
 /// [`SelectOptions`], ready for use on many threads.
 #[derive(Debug)]
 pub struct Selection {
-    patterns: Gitignore,
-    any_case: Gitignore,
+    patterns: Patterns,
     tags: Vec<Vec<u8>>,
     exclude_caches: bool,
     larger_than: u64,
@@ -54,12 +53,54 @@ pub struct Selection {
     pub one_file_system: bool,
 }
 
+/// Patterns by the rules of gitignore, ready for use on many threads.
+#[derive(Debug)]
+pub struct Patterns {
+    exact: Gitignore,
+    any_case: Gitignore,
+}
+
+impl Default for Patterns {
+    /// None.
+    fn default() -> Self {
+        Self { exact: Gitignore::empty(), any_case: Gitignore::empty() }
+    }
+}
+
+impl Patterns {
+    /// Compiles patterns, the second ones for upper and lower case alike.
+    ///
+    /// # Errors
+    /// `BadPattern`.
+    pub fn new(exact: &[String], any_case: &[String]) -> Result<Self, TreeError> {
+        Ok(Self { exact: compile(exact, false)?, any_case: compile(any_case, true)? })
+    }
+
+    /// Whether there is no pattern.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.any_case.is_empty()
+    }
+
+    /// Whether a path fits: `Some(false)` where a `!` takes it back, `None` where no pattern speaks of it. The directories
+    /// above it are the caller's to ask for.
+    pub fn fits(&self, path: &[u8], is_dir: bool) -> Option<bool> {
+        if self.is_empty() {
+            return None;
+        }
+        let path = Path::new(OsStr::from_bytes(path));
+        match self.any_case.matched(path, is_dir).or(self.exact.matched(path, is_dir)) {
+            Match::Ignore(_) => Some(true),
+            Match::Whitelist(_) => Some(false),
+            Match::None => None,
+        }
+    }
+}
+
 impl Default for Selection {
     /// Everything is taken.
     fn default() -> Self {
         Self {
-            patterns: Gitignore::empty(),
-            any_case: Gitignore::empty(),
+            patterns: Patterns::default(),
             tags: Vec::new(),
             exclude_caches: false,
             larger_than: u64::MAX,
@@ -85,8 +126,7 @@ impl Selection {
             return Err(TreeError::BadPattern { pattern: name.clone(), text });
         }
         Ok(Self {
-            patterns: compile(&lines, false)?,
-            any_case: compile(&options.iexclude, true)?,
+            patterns: Patterns::new(&lines, &options.iexclude)?,
             tags: options.exclude_if_present.iter().map(|name| name.as_bytes().to_vec()).collect(),
             exclude_caches: options.exclude_caches,
             larger_than: options.exclude_larger_than.unwrap_or(u64::MAX),
@@ -99,15 +139,7 @@ impl Selection {
         if stat.kind == EntryKind::File && stat.size > self.larger_than {
             return false;
         }
-        if self.patterns.is_empty() && self.any_case.is_empty() {
-            return true;
-        }
-        let (path, is_dir) = (Path::new(OsStr::from_bytes(path)), stat.kind == EntryKind::Dir);
-        match self.any_case.matched(path, is_dir) {
-            Match::Ignore(_) => false,
-            Match::Whitelist(_) => true,
-            Match::None => !self.patterns.matched(path, is_dir).is_ignore(),
-        }
+        self.patterns.fits(path, stat.kind == EntryKind::Dir) != Some(true)
     }
 
     /// Whether a name in an open directory says that all else in there is left out.
