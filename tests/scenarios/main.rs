@@ -14,11 +14,13 @@ mod util;
 
 mod attributes;
 mod damage;
+mod deleting;
 mod faults;
 mod formats;
 mod history;
 mod interruption;
 mod rebuild;
+mod restoring;
 mod selection;
 mod shapes;
 mod space;
