@@ -160,7 +160,7 @@ mod tests {
         let target = Target::open(temp.path(), false).unwrap();
         fs::create_dir(temp.path().join("d")).unwrap();
         fs::write(temp.path().join("d/f"), b"x").unwrap();
-        fs::set_permissions(temp.path().join("d"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(temp.path().join("d"), fs::Permissions::from_mode(0o0)).unwrap();
         assert_eq!(target.holds(b"d", true).unwrap(), Holds::Names(vec![found("f", false)]));
         assert!(target.delete(b"d", true).is_err() && target.delete(b"d", false).is_err());
         target.delete(b"d/f", false).unwrap();

@@ -25,7 +25,7 @@ use std::io::Write;
 /// with others do not.
 const SEGMENTS_KEPT_MAX: usize = 6;
 /// Zeros that are written at once.
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Which file.
 #[derive(Debug, Clone, Default)]

@@ -119,6 +119,9 @@ impl Wanted {
     }
 }
 
+/// Names in a directory, and whether each is a directory.
+type Names = Vec<(Vec<u8>, bool)>;
+
 /// Two names that would get one path once components are taken off. Directories of one path become one and are none.
 #[derive(Default)]
 pub(super) struct Collisions {
@@ -143,7 +146,7 @@ impl Collisions {
     /// # Errors
     /// `Usage`, naming names that would become one; whatever `names_in` returns, which gives the wanted names of a
     /// directory and whether each is a directory.
-    pub fn check(self, names_in: &mut dyn FnMut(&[u8]) -> Result<Vec<(Vec<u8>, bool)>>) -> Result<()> {
+    pub fn check(self, names_in: &mut dyn FnMut(&[u8]) -> Result<Names>) -> Result<()> {
         let mut found: Vec<String> = Vec::new();
         let mut count = 0_u64;
         for dirs in self.merged.values().filter(|dirs| dirs.len() > 1) {
