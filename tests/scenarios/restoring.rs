@@ -2,7 +2,7 @@
 //! what stays. The other tools that do the same are the oracle.
 
 use crate::util::bench::{Bench, Said};
-use crate::util::needs::{has_root, has_tools};
+use crate::util::needs::{has_root, has_tools, is_root};
 use crate::util::oracle::{assert_rsync_silent, snapshot};
 use crate::util::tree::{grow, make_fifo, odd_names, set_mode, set_mtime, write};
 use std::collections::BTreeSet;
@@ -266,7 +266,7 @@ fn what_stays_gets_its_metadata_and_is_not_written_or_touched_otherwise() {
     set_mode(&dest.join("small/d0/f04"), 0o777);
     set_mode(&dest.join("small/d0"), 0o711);
     set_mode(&dest.join("small"), 0o500);
-    if has_root() {
+    if is_root() {
         std::os::unix::fs::chown(dest.join("big/mixed.bin"), Some(5), Some(6)).unwrap();
         std::os::unix::fs::chown(dest.join("small/d0/f01"), Some(5), Some(6)).unwrap();
     } else {
