@@ -50,6 +50,22 @@ pub fn children(conn: &Connection, as_of: AsOf, dir: &[u8]) -> Result<Vec<Entry>
     }
 }
 
+/// Hands the names directly in the directory `dir`, and whether each is a directory, to `each`; in no order.
+pub fn for_each_name(conn: &Connection, as_of: AsOf, dir: &[u8], each: &mut dyn FnMut(Vec<u8>, bool)) -> Result<()> {
+    let Some(row) = find_dir(conn, as_of.source, dir)? else { return Ok(()) };
+    let mut select = conn.prepare_cached(
+        "SELECT name, mode >> 12 = 4 FROM live WHERE dir = ?1 AND first_run <= ?2 AND length(name) > 0
+         UNION ALL
+         SELECT name, mode >> 12 = 4 FROM past
+         WHERE dir = ?1 AND first_run <= ?2 AND last_run >= ?2 AND length(name) > 0",
+    )?;
+    let mut rows = select.query(params![row.id.0, as_of.run.0])?;
+    while let Some(row) = rows.next()? {
+        each(row.get(0)?, row.get(1)?);
+    }
+    Ok(())
+}
+
 /// Hands everything below the directory `top` to `each`, directory by directory in path order; not `top` itself.
 pub fn for_each_below(
     conn: &Connection,

@@ -2,7 +2,7 @@
 //! options stand in its own file.
 
 use super::{
-    add_volume, backup, genmeta, init, list_changes, ls, rebuild_catalog, restore, restore_folder, revert_to_run,
+    add_volume, backup, dump, genmeta, init, list_changes, ls, rebuild_catalog, restore, restore_folder, revert_to_run,
     validate,
 };
 use clap::{Args, Parser, Subcommand};
@@ -85,6 +85,7 @@ pub enum Command {
     Restore(restore::RestoreArgs),
     RestoreFolder(restore_folder::RestoreFolderArgs),
     RevertToRun(revert_to_run::RevertToRunArgs),
+    Dump(dump::DumpArgs),
     RebuildCatalog(rebuild_catalog::RebuildCatalogArgs),
     Genmeta(genmeta::GenmetaArgs),
     Runs(super::runs::RunsArgs),

@@ -6,6 +6,7 @@ mod add_volume;
 mod args;
 mod backup;
 mod dry_run;
+mod dump;
 mod first_backup;
 mod genmeta;
 mod heap;
@@ -20,6 +21,8 @@ mod rate;
 mod rebuild_catalog;
 mod restore;
 mod restore_folder;
+mod restore_tree;
+mod restored;
 mod revert_to_run;
 mod runs;
 mod screen;
@@ -74,6 +77,7 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<Exit> {
         Command::ListChanges(args) => list_changes::run(session, args),
         Command::Validate(args) => validate::run(session, args),
         Command::Restore(args) => restore::run(session, args),
+        Command::Dump(args) => dump::run(session, args),
         Command::RestoreFolder(args) => restore_folder::run(session, args),
         Command::RevertToRun(args) => revert_to_run::run(session, args),
         Command::RebuildCatalog(args) => rebuild_catalog::run(session, args),

@@ -31,6 +31,11 @@ impl Output {
         }
     }
 
+    /// Where bytes go that are a result themselves; who writes them sees to errors.
+    pub fn bytes(&mut self) -> &mut dyn Write {
+        &mut self.out
+    }
+
     /// One line about what was done, at once, before any words on stderr; nothing with `--quiet` or `--json`.
     pub fn say(&mut self, text: &str) {
         if !self.is_quiet && !self.is_json {

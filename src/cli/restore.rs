@@ -1,21 +1,16 @@
 //! `restore`, and what the three commands that restore have in common.
 
-use super::output::one_line;
-use super::problems;
+use super::restored::tell;
 use super::session::Session;
 use super::values::{self, RunName};
-use super::words;
 use clap::Args;
 use raidtape::engine::Exit;
 use raidtape::engine::repository::Access;
-use raidtape::engine::restore::{Overwrite, RestoreOptions, RestoreReport, restore};
+use raidtape::engine::restore::{Overwrite, RestoreHow, RestoreOptions, restore};
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-
-/// Files that changed while they were stored and are named, unless asked for all.
-const INCONSISTENT_SHOWN_MAX: usize = 20;
 
 /// Restore one file
 #[derive(Debug, Args)]
@@ -25,7 +20,8 @@ an existing directory. The file is confirmed by its hash before it gets its name
 
 Examples:
   raidtape restore letters/to-anna.odt .
-  raidtape restore /home/me/letters/to-anna.odt ~/anna-old.odt --run 7")]
+  raidtape restore /home/me/letters/to-anna.odt ~/anna-old.odt --run 7
+  raidtape restore letters/to-anna.odt ~ --overwrite if-changed --dry-run")]
 pub struct RestoreArgs {
     #[command(flatten)]
     what: WhatArgs,
@@ -51,6 +47,12 @@ pub struct WhatArgs {
 /// How it is restored.
 #[derive(Debug, Args)]
 pub struct HowArgs {
+    /// Write nothing; say what would be restored, with -v each path
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+    /// Exit 4 and name the files where owner, mode, times or attributes cannot be set
+    #[arg(long)]
+    pub strict: bool,
     /// What becomes of files that are there: always, if-changed, if-newer or never
     #[arg(long, value_name = "MODE", value_parser = values::overwrite)]
     pub overwrite: Option<Overwrite>,
@@ -62,7 +64,7 @@ pub struct HowArgs {
 /// Restores it.
 pub fn run(session: &mut Session, args: &RestoreArgs) -> anyhow::Result<Exit> {
     let mut repository = session.open(Access::Read)?;
-    let options = options(&args.what, &args.how);
+    let options = options(&args.what, &args.how, session);
     let progress = session.progress();
     let report = restore(&mut repository, &options, &progress);
     progress.finish();
@@ -70,77 +72,24 @@ pub fn run(session: &mut Session, args: &RestoreArgs) -> anyhow::Result<Exit> {
 }
 
 /// What engine is asked for.
-pub fn options(what: &WhatArgs, how: &HowArgs) -> RestoreOptions {
+pub fn options(what: &WhatArgs, args: &HowArgs, session: &Session) -> RestoreOptions {
     RestoreOptions {
         path: what.path.as_bytes().to_vec(),
         dest: what.dest.clone(),
         run: what.run.and_then(RunName::number),
         source: what.source.clone(),
-        overwrite: how.overwrite,
-        workers: how.max_workers.map(NonZeroUsize::get),
+        overwrite: args.overwrite,
+        workers: args.max_workers.map(NonZeroUsize::get),
+        how: how(args, session),
     }
 }
 
-/// Prints what came of a restore, and returns the exit code for it.
-pub fn tell(session: &mut Session, report: &RestoreReport) -> anyhow::Result<Exit> {
-    if session.out.is_json {
-        let mut document = serde_json::to_value(report)?;
-        document["problems"] = serde_json::to_value(problems::json(&report.problems))?;
-        session.out.document("summary", &document);
-        return Ok(report.exit());
+/// The same for what does not depend on the place.
+pub fn how(args: &HowArgs, session: &Session) -> RestoreHow {
+    RestoreHow {
+        dry_run: args.dry_run,
+        strict: args.strict,
+        names_all: session.global.verbose,
+        ..RestoreHow::default()
     }
-    session.out.say(&tally(report));
-    warn(session, report);
-    problems::print(&report.problems, session.global.verbose);
-    if !report.volumes_wanted.is_empty() {
-        let volumes = one_line(&report.volumes_wanted.join(", "));
-        session.warn(&format!("mount {volumes}, or pass --volume DIR, and give the same command again for the rest"));
-    }
-    if !report.problems.is_empty() {
-        let missing = words::plural(report.problems.len() as u64, "problem");
-        session.out.line(&format!("Not complete: {missing}"));
-    }
-    Ok(report.exit())
-}
-
-fn warn(session: &Session, report: &RestoreReport) {
-    if report.metadata_refused > 0 {
-        session.warn(&format!(
-            "owner, mode, times or attributes of {} could not all be set; root may do more, or another file system",
-            words::plural(report.metadata_refused, "name")
-        ));
-    }
-    let shown = if session.global.verbose { usize::MAX } else { INCONSISTENT_SHOWN_MAX };
-    for path in report.inconsistent.iter().take(shown) {
-        session.warn(&format!("{path} changed while it was backed up: its parts may not fit together"));
-    }
-    let more = report.inconsistent.len().saturating_sub(shown);
-    if more > 0 {
-        session.warn(&format!("… and {} more; -v lists them all", words::count(more as u64)));
-    }
-}
-
-fn tally(report: &RestoreReport) -> String {
-    let mut text = format!("Restored {} ({})", words::plural(report.files, "file"), words::size(report.bytes));
-    for (number, noun) in [
-        (report.dirs, "folder"),
-        (report.symlinks, "symlink"),
-        (report.hardlinks, "hard link"),
-        (report.specials, "special file"),
-    ] {
-        if number > 0 {
-            text.push_str(&format!(", {}", words::plural(number, noun)));
-        }
-    }
-    text.push_str(&format!(
-        " from run {} of {} to {} in {}",
-        report.run,
-        one_line(&report.source),
-        one_line(&report.dest),
-        words::duration(report.duration_s)
-    ));
-    if report.skipped_existing > 0 {
-        text.push_str(&format!("; {} left as they were", words::plural(report.skipped_existing, "name")));
-    }
-    text
 }

@@ -1,6 +1,8 @@
 //! `revert-to-run`.
 
-use super::restore::{HowArgs, tell};
+use super::restore::HowArgs;
+use super::restore_tree::{TreeArgs, tree_help};
+use super::restored::tell;
 use super::session::{Session, run_number};
 use super::values::{self, RunName};
 use clap::Args;
@@ -12,13 +14,21 @@ use std::path::PathBuf;
 
 /// Restore the whole tree of a run, directly into DEST
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = concat!(
+    "\
 DEST is made if it is not there. One that is not empty needs --overwrite, unless the
-same command was interrupted there: then it goes on. Nothing in DEST is deleted.
+same command was interrupted there: then it goes on. With `if-changed`, files of the
+same size and time keep their bytes and get the owner, mode and attributes of the run.
+Nothing in DEST is deleted without --delete.
 
+",
+    tree_help!(),
+    "
 Examples:
   raidtape revert-to-run 7 /tmp/as-of-run-7
-  raidtape revert-to-run latest /home/me --overwrite if-changed")]
+  raidtape revert-to-run latest /home/me --overwrite if-changed
+  raidtape revert-to-run 7 /home/me --overwrite if-changed --delete --dry-run -v"
+))]
 pub struct RevertToRunArgs {
     /// A number, or `latest`
     #[arg(value_parser = values::run_name)]
@@ -27,6 +37,8 @@ pub struct RevertToRunArgs {
     dest: PathBuf,
     #[command(flatten)]
     how: HowArgs,
+    #[command(flatten)]
+    tree: TreeArgs,
 }
 
 /// Restores it.
@@ -37,6 +49,7 @@ pub fn run(session: &mut Session, args: &RevertToRunArgs) -> anyhow::Result<Exit
         dest: args.dest.clone(),
         overwrite: args.how.overwrite,
         workers: args.how.max_workers.map(NonZeroUsize::get),
+        how: args.tree.how(&args.how, session),
     };
     let progress = session.progress();
     let report = revert_to_run(&mut repository, &options, &progress);

@@ -9,6 +9,7 @@ use raidtape::engine::repository::Access;
 use raidtape::engine::{EngineError, Repository};
 use raidtape::model::ids::RunSeq;
 use raidtape::volume::handle::VolumeError;
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 /// What every command works with.
@@ -52,6 +53,12 @@ impl Session {
     /// Watches a long command, and lets SIGINT and SIGTERM stop it.
     pub fn progress(&self) -> Progress {
         let is_off = self.global.quiet || self.global.no_progress;
+        Progress::start(ProgressOptions { is_off, is_json: self.global.json })
+    }
+
+    /// The same for a command whose bytes go to stdout: nothing is drawn between them on a terminal.
+    pub fn progress_beside_stdout(&self) -> Progress {
+        let is_off = self.global.quiet || self.global.no_progress || std::io::stdout().is_terminal();
         Progress::start(ProgressOptions { is_off, is_json: self.global.json })
     }
 

@@ -94,6 +94,9 @@ pub enum EngineError {
     /// Stored data that is damaged.
     #[error("{0}")]
     Damage(String),
+    /// Whoever takes a file's bytes takes no more.
+    #[error("stdout cannot be written: {0}")]
+    Output(std::io::Error),
     /// The user asked to stop; what was finished is kept.
     #[error("interrupted; what was finished so far is kept, and the next run goes on from there")]
     Interrupted,
@@ -127,9 +130,12 @@ impl EngineError {
             Self::NoVolume(_) => Exit::NoVolume,
             Self::Damage(_) | Self::Format { .. } => Exit::Damage,
             Self::Interrupted => Exit::Interrupted,
-            Self::Catalog(_) | Self::NotListed { .. } | Self::Store { .. } | Self::Unread { .. } | Self::Fault(_) => {
-                Exit::Failed
-            }
+            Self::Catalog(_)
+            | Self::NotListed { .. }
+            | Self::Store { .. }
+            | Self::Unread { .. }
+            | Self::Output(_)
+            | Self::Fault(_) => Exit::Failed,
         }
     }
 

@@ -9,7 +9,7 @@ use super::init::{InitOptions, init};
 use super::observer::{Observer, Silent};
 use super::rebuild_catalog::{RebuildReport, rebuild_from};
 use super::repository::{Access, Repository};
-use super::restore::{RevertOptions, revert_to_run};
+use super::restore::{RestoreHow, RevertOptions, revert_to_run};
 use super::validate::{Level, ValidateOptions, ValidateReport, validate};
 use crate::catalog::CatalogError;
 use crate::catalog::runs::{self, RunState};
@@ -197,7 +197,8 @@ impl Bench {
     /// Puts the tree of a run to an empty place; what arrived there, and how the restore ended.
     pub fn revert(&self, run: RunSeq) -> (Result<Exit>, Tree) {
         let dest = self.path("reverted");
-        let options = RevertOptions { run, dest: dest.clone(), overwrite: None, workers: Some(1) };
+        let options =
+            RevertOptions { run, dest: dest.clone(), overwrite: None, workers: Some(1), how: RestoreHow::default() };
         let done = revert_to_run(&mut self.open(), &options, &Listener::default()).map(|report| report.exit());
         let found = if dest.exists() { tree(&dest) } else { Tree::new() };
         let _ = std::fs::remove_dir_all(dest);

@@ -10,13 +10,16 @@ pub mod error;
 pub mod list;
 pub mod listed;
 pub mod mount;
+pub mod patterns;
 pub mod select;
 pub mod source_file;
 pub mod stat;
 pub mod stream;
 pub mod target;
+pub mod target_delete;
 pub mod target_file;
 pub mod target_meta;
+pub mod target_same;
 pub mod walk;
 
 mod beneath;

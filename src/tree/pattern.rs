@@ -1,4 +1,4 @@
-//! Patterns by the rules of gitignore, on bytes: <https://git-scm.com/docs/gitignore>, as git itself goes by them.
+//! PatternList by the rules of gitignore, on bytes: <https://git-scm.com/docs/gitignore>, as git itself goes by them.
 //!
 //! A line is taken apart once, into steps that fit one byte or a run of bytes; matching goes back to the last `*` and
 //! the last `**` alone, so that no pattern takes exponential time. Does not know that nothing below a directory that is
@@ -6,9 +6,9 @@
 //! what was written are refused: a class without its end, an unknown `[:name:]`, a range that runs backwards, a
 //! backslash before nothing.
 
-/// Patterns in their order; the last that fits decides.
+/// PatternList in their order; the last that fits decides.
 #[derive(Debug, Default)]
-pub struct Patterns(Vec<Pattern>);
+pub struct PatternList(Vec<Pattern>);
 
 #[derive(Debug)]
 struct Pattern {
@@ -42,7 +42,7 @@ enum Step {
     Dirs,
 }
 
-impl Patterns {
+impl PatternList {
     /// Takes each line apart. Blank lines and comments are none.
     ///
     /// # Errors
@@ -52,9 +52,14 @@ impl Patterns {
         Ok(Self(parsed.filter_map(Result::transpose).collect::<Result<_, _>>()?))
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether a path is left out; `None` when no pattern fits.
     pub fn leave_out(&self, path: &[u8], is_dir: bool) -> Option<bool> {
-        if self.0.is_empty() {
+        if self.is_empty() {
             return None;
         }
         let name_at = path.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
@@ -297,13 +302,13 @@ mod tests {
     use super::*;
 
     fn leaves_out(line: &str, path: &str) -> bool {
-        Patterns::new([line.as_bytes()].into_iter(), false).unwrap().leave_out(path.as_bytes(), false) == Some(true)
+        PatternList::new([line.as_bytes()].into_iter(), false).unwrap().leave_out(path.as_bytes(), false) == Some(true)
     }
 
     #[test]
     fn what_has_no_meaning_is_refused_and_what_is_literal_is_not() {
         for line in ["[a", "[z-a]", "a\\", "[[:nope:]]", "[!]", "[[:alpha:]"] {
-            assert!(Patterns::new([line.as_bytes()].into_iter(), false).is_err(), "{line}");
+            assert!(PatternList::new([line.as_bytes()].into_iter(), false).is_err(), "{line}");
         }
         for (line, path) in [("{a,b}", "{a,b}"), ("a]", "a]"), ("[]]", "]"), ("[[:]]", ":]"), ("\\[", "[")] {
             assert!(leaves_out(line, path), "{line}");

@@ -1,4 +1,5 @@
-//! What of a source is taken: lists of paths, patterns by the rules of gitignore, cache directories, marked directories, large files, other
+//! What of a source is taken: lists of paths, patterns by the rules of gitignore, cache directories, marked directories, large
+//! files, other
 //! file systems.
 //!
 //! A pattern holds for whole path components; a leading or middle `/` ties it to the root of the source, a trailing one
@@ -13,9 +14,9 @@ use rustix::fs::{Mode, OFlags};
 
 use super::error::TreeError;
 use super::listed::{FilesFrom, Listed, Wanted};
-use super::pattern::Patterns;
+use super::patterns::Patterns;
 use crate::model::entry::{EntryKind, Stat};
-use crate::model::path::{is_valid_name, show};
+use crate::model::path::is_valid_name;
 
 /// The file that marks a directory as a cache, and how it begins: <https://bford.info/cachedir/>.
 const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";
@@ -51,7 +52,6 @@ pub struct SelectOptions {
 #[derive(Debug)]
 pub struct Selection {
     patterns: Patterns,
-    any_case: Patterns,
     tags: Vec<Vec<u8>>,
     exclude_caches: bool,
     larger_than: u64,
@@ -66,7 +66,6 @@ impl Default for Selection {
     fn default() -> Self {
         Self {
             patterns: Patterns::default(),
-            any_case: Patterns::default(),
             tags: Vec::new(),
             exclude_caches: false,
             larger_than: u64::MAX,
@@ -96,8 +95,7 @@ impl Selection {
             return Err(TreeError::BadPattern { pattern: name.clone(), text });
         }
         Ok(Self {
-            patterns: compile(lines.iter().map(Vec::as_slice), false)?,
-            any_case: compile(options.iexclude.iter().map(String::as_bytes), true)?,
+            patterns: Patterns::new(lines.iter().map(Vec::as_slice), &options.iexclude)?,
             tags: options.exclude_if_present.iter().map(|name| name.as_bytes().to_vec()).collect(),
             exclude_caches: options.exclude_caches,
             larger_than: options.exclude_larger_than.unwrap_or(u64::MAX),
@@ -152,9 +150,7 @@ impl Selection {
         if stat.kind == EntryKind::File && stat.size > self.larger_than {
             return false;
         }
-        let is_dir = stat.kind == EntryKind::Dir;
-        let leave_out = self.any_case.leave_out(path, is_dir).or_else(|| self.patterns.leave_out(path, is_dir));
-        !leave_out.unwrap_or(false)
+        self.patterns.fits(path, stat.kind == EntryKind::Dir) != Some(true)
     }
 
     /// Whether a name in an open directory says that all else in there is left out.
@@ -167,11 +163,6 @@ impl Selection {
 fn below_top(path: &Path) -> Vec<u8> {
     let bytes = path.as_os_str().as_encoded_bytes();
     bytes.strip_prefix(b"/").unwrap_or(bytes).to_vec()
-}
-
-fn compile<'l>(lines: impl Iterator<Item = &'l [u8]>, any_case: bool) -> Result<Patterns, TreeError> {
-    Patterns::new(lines, any_case)
-        .map_err(|(line, why)| TreeError::BadPattern { pattern: show(&line), text: why.to_owned() })
 }
 
 fn has_signature(dir: BorrowedFd<'_>) -> bool {

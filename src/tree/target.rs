@@ -281,7 +281,7 @@ impl Shared {
     }
 }
 
-fn check(path: &[u8]) -> Result<(), TreeError> {
+pub(super) fn check(path: &[u8]) -> Result<(), TreeError> {
     if is_valid(path) {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use crate::model::attrs::{Attrs, FLAGS_FIRST, FLAGS_KEPT};
 
 /// What a name may have inherited or had before: taken away where the restored version has none of it. Labels of security
 /// modules stay, they belong to the system that it is restored to.
-const OURS: [&[u8]; 4] = [b"user.", b"trusted.", b"system.posix_acl_", b"security.capability"];
+pub(super) const OURS: [&[u8]; 4] = [b"user.", b"trusted.", b"system.posix_acl_", b"security.capability"];
 
 /// The ACL that the mode is the mask of.
 const ACCESS_ACL: &str = "system.posix_acl_access";

@@ -39,8 +39,10 @@ pub struct MetaOutcome {
     pub mode_refused: bool,
     /// The time is that of the restore.
     pub time_refused: bool,
-    /// Some extended attributes, ACLs or flags are missing, or stayed that should have gone.
+    /// Some extended attributes or ACLs are missing, or stayed that should have gone.
     pub attrs_refused: bool,
+    /// The same of the flags of `chattr`.
+    pub flags_refused: bool,
 }
 
 /// Sets everything on a descriptor that is open for reading or writing. `is_fresh`: nothing was handed down to it and it
@@ -48,7 +50,7 @@ pub struct MetaOutcome {
 pub(super) fn set_meta(fd: BorrowedFd<'_>, meta: &TargetMeta, is_fresh: bool) -> Result<MetaOutcome> {
     let attrs = meta.attrs.as_deref();
     let owner_refused = owner_stays(meta, rustix::fs::fchown(fd, owner(meta), group(meta)))?;
-    let mut attrs_refused = false;
+    let (mut attrs_refused, mut flags_refused) = (false, false);
     if let Some(attrs) = attrs {
         attrs_refused = !is_fresh && clear_others(fd, attrs)?;
         attrs_refused |= set_xattrs(fd, attrs)?;
@@ -61,10 +63,10 @@ pub(super) fn set_meta(fd: BorrowedFd<'_>, meta: &TargetMeta, is_fresh: bool) ->
             attrs_refused = true;
             mode_refused |= refused(rustix::fs::fchmod(fd, mode_without_acl(mode(meta, owner_refused), acl)))?;
         }
-        attrs_refused |= set_flags(fd, attrs.flags & !FLAGS_LAST, is_fresh)?;
+        flags_refused = set_flags(fd, attrs.flags & !FLAGS_LAST, is_fresh)?;
     }
     let time_refused = refused(rustix::fs::futimens(fd, &times(meta)))?;
-    Ok(MetaOutcome { owner_refused, mode_refused, time_refused, attrs_refused })
+    Ok(MetaOutcome { owner_refused, mode_refused, time_refused, attrs_refused, flags_refused })
 }
 
 /// With an ACL the group's bits are its mask; where the ACL cannot be had they must not become the group's own rights.
@@ -103,7 +105,7 @@ pub(super) fn set_meta_of_path(
         Err(Errno::INVAL | Errno::NOENT) => true,
         answer => refused(answer)?,
     };
-    Ok(MetaOutcome { owner_refused, mode_refused, time_refused, attrs_refused })
+    Ok(MetaOutcome { owner_refused, mode_refused, time_refused, attrs_refused, flags_refused: false })
 }
 
 /// Whether an answer means "not here, not by you" rather than that something is broken.
@@ -125,22 +127,22 @@ fn refused(answer: Result<()>) -> Result<bool> {
 }
 
 /// `u32::MAX` is nobody's number: to the kernel it means "leave as it is".
-const NOBODYS: u32 = u32::MAX;
+pub(super) const NOBODYS: u32 = u32::MAX;
 
 /// Whether owner or group stay those of this process, so that suid and sgid must not be set.
-fn owner_stays(meta: &TargetMeta, answer: Result<()>) -> Result<bool> {
+pub(super) fn owner_stays(meta: &TargetMeta, answer: Result<()>) -> Result<bool> {
     Ok(refused(answer)? || meta.uid == NOBODYS || meta.gid == NOBODYS)
 }
 
-fn owner(meta: &TargetMeta) -> Option<Uid> {
+pub(super) fn owner(meta: &TargetMeta) -> Option<Uid> {
     (meta.uid != NOBODYS).then(|| Uid::from_raw(meta.uid))
 }
 
-fn group(meta: &TargetMeta) -> Option<Gid> {
+pub(super) fn group(meta: &TargetMeta) -> Option<Gid> {
     (meta.gid != NOBODYS).then(|| Gid::from_raw(meta.gid))
 }
 
-fn mode(meta: &TargetMeta, owner_refused: bool) -> Mode {
+pub(super) fn mode(meta: &TargetMeta, owner_refused: bool) -> Mode {
     let bits = if owner_refused { 0o1777 } else { 0o7777 };
     Mode::from_raw_mode(meta.mode & bits)
 }

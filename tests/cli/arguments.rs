@@ -2,7 +2,7 @@
 
 use crate::program::Bench;
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "init",
     "add-volume",
     "backup",
@@ -11,6 +11,7 @@ const COMMANDS: [&str; 13] = [
     "restore",
     "restore-folder",
     "revert-to-run",
+    "dump",
     "rebuild-catalog",
     "genmeta",
     "runs",

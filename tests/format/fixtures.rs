@@ -4,7 +4,7 @@ use raidtape::engine::genmeta::{GenmetaOptions, genmeta};
 use raidtape::engine::observer::Silent;
 use raidtape::engine::rebuild_catalog::{RebuildOptions, RebuildReport, rebuild_catalog};
 use raidtape::engine::repository::{Access, Repository};
-use raidtape::engine::restore::{RevertOptions, revert_to_run};
+use raidtape::engine::restore::{RestoreHow, RevertOptions, revert_to_run};
 use raidtape::engine::validate::{Level, ValidateOptions, validate};
 use raidtape::model::ids::RunSeq;
 use std::collections::BTreeMap;
@@ -70,7 +70,13 @@ impl Rebuilt {
 
     fn restored(&mut self, run: i64) -> Tree {
         let dest = self.path(&format!("run{run}"));
-        let options = RevertOptions { run: RunSeq(run), dest: dest.clone(), overwrite: None, workers: None };
+        let options = RevertOptions {
+            run: RunSeq(run),
+            dest: dest.clone(),
+            overwrite: None,
+            workers: None,
+            how: RestoreHow::default(),
+        };
         let report = revert_to_run(&mut self.repository, &options, &Silent).unwrap();
         assert!(report.problems.is_empty() && report.inconsistent.is_empty(), "{report:?}");
         let mut tree = Tree::new();

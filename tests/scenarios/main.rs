@@ -14,6 +14,7 @@ mod util;
 
 mod attributes;
 mod damage;
+mod deleting;
 mod faults;
 mod formats;
 mod history;
@@ -21,6 +22,7 @@ mod interruption;
 mod listed;
 mod rebuild;
 mod rehearsal;
+mod restoring;
 mod roots;
 mod selection;
 mod shapes;

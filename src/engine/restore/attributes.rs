@@ -1,13 +1,12 @@
 //! Attributes in a restore: looked up by their numbers, and the flags that are set when all else is done.
 
 use super::steps::Restorer;
-use super::tally::Failure;
+use super::tally::{Failure, LastFlags};
 use crate::catalog::interned;
 use crate::engine::error::Result;
 use crate::format::attrs;
 use crate::model::attrs::Attrs;
 use crate::model::problem::{Problem, ProblemOp};
-use crate::tree::target_meta::MetaOutcome;
 use std::sync::Arc;
 
 /// Sets of attributes that are kept; one may be long.
@@ -39,14 +38,13 @@ impl Restorer<'_> {
     /// Sets the flags that forbid everything else; directories after what is in them.
     pub fn last_flags(&self) {
         let noted = std::mem::take(&mut self.tally.counts().last_flags);
-        for (path, flags) in noted {
+        for LastFlags { path, flags, before } in noted {
             match self.dest.target.set_last_flags(&path, flags) {
-                Ok(is_refused) => {
-                    self.tally.note_meta(MetaOutcome { attrs_refused: is_refused, ..MetaOutcome::default() });
-                }
+                Ok(false) => {}
+                Ok(true) => self.tally.note_last_flags_refused(&self.tour.source_path(&path), before),
                 // A file that could not be restored was told of already.
                 Err(_) if !matches!(self.dest.target.stat(&path), Ok(Some(_))) => {}
-                Err(error) => self.tally.fail(&self.source_path(&path), &Failure::Target(error)),
+                Err(error) => self.tally.fail(&self.tour.source_path(&path), &Failure::Target(error)),
             }
         }
     }

@@ -2,6 +2,8 @@
 //! unfinished restore is known and taken up again.
 
 use super::Overwrite;
+use super::tour::Tour;
+use super::wanted::WantedOptions;
 use crate::catalog::view::{self, Entry};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::repository::Repository;
@@ -10,7 +12,8 @@ use crate::model::entry::{EntryKind, Stat};
 use crate::model::path::{join, show};
 use crate::tree::error::TreeError;
 use crate::tree::target::{Existing, Target};
-use crate::tree::target_meta::TargetMeta;
+use crate::tree::target_meta::{MetaOutcome, TargetMeta};
+use crate::tree::target_same::Brought;
 use std::path::Path;
 
 /// The file that says whose unfinished restore a directory is; made first, removed last.
@@ -33,6 +36,13 @@ pub(super) enum Ground {
     Occupied(Overwrite),
 }
 
+impl Ground {
+    /// Whether names that stay get the metadata that was stored.
+    pub fn brings_meta(self) -> bool {
+        matches!(self, Self::Resumed { .. } | Self::Occupied(Overwrite::IfChanged))
+    }
+}
+
 /// What to do with one name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
@@ -48,39 +58,13 @@ pub(super) struct Dest {
 }
 
 impl Dest {
-    /// Opens or makes `dest` for the tree at `picked`, and puts the marker there.
+    /// Opens or makes `dest` for the tree of a tour, and puts the marker there.
     ///
     /// # Errors
     /// `Usage` when it is not empty and neither `overwrite` nor the marker of the same restore allows to go on.
-    pub fn open_tree(
-        repository: &Repository,
-        picked: &Picked,
-        (dest, overwrite): (&Path, Option<Overwrite>),
-    ) -> Result<Self> {
+    pub fn open_tree(tour: &Tour<'_>, (dest, how): (&Path, (Option<Overwrite>, &WantedOptions))) -> Result<Self> {
         let target = Target::open(dest, true)?;
-        let name = marker_name(repository, picked)?;
-        let words = format!(
-            "An unfinished restore by RaidTape; the same command goes on with it.\nrepository {}\nrun {} {}\npath {}\n",
-            repository.settings().repository,
-            picked.run.seq,
-            picked.run.uuid,
-            show(&picked.path)
-        );
-        let found = target.read_small(&name, MARKER_LEN_MAX)?;
-        let has_parts = found.as_deref().is_some_and(may_have_parts) || is_below_parts(dest);
-        if has_parts && matches!(overwrite, Some(Overwrite::Never | Overwrite::IfNewer)) {
-            return Err(unchecked_parts(dest));
-        }
-        let is_found = |last: &str| found.as_deref() == Some(format!("{words}{last}").as_bytes());
-        let ground = match overwrite {
-            None if is_found(OF_EMPTY) => Ground::Resumed { is_all_ours: true },
-            None if is_found("") || is_found(OVER_PARTS) => Ground::Resumed { is_all_ours: false },
-            // A restore may have been killed before its marker had its name.
-            _ if target.is_empty()? => Ground::Empty,
-            Some(overwrite) => Ground::Occupied(overwrite),
-            None if found.is_some() => return Err(occupied(dest, "holds another unfinished restore")),
-            None => return Err(occupied(dest, "is not empty")),
-        };
+        let Look { ground, name, words, has_parts } = look(tour, &target, (dest, how))?;
         if !matches!(ground, Ground::Occupied(_)) {
             target.sweep(b"")?;
         }
@@ -100,6 +84,26 @@ impl Dest {
             target.sync_name(&name)?;
         }
         Ok(Self { target, ground, marker: Some(name) })
+    }
+
+    /// What [`Self::open_tree`] would find, with the target if it is there; writes nothing.
+    pub fn look_at_tree(
+        tour: &Tour<'_>,
+        (dest, how): (&Path, (Option<Overwrite>, &WantedOptions)),
+    ) -> Result<(Option<Target>, Ground)> {
+        match Target::open(dest, false) {
+            Ok(target) => {
+                let ground = look(tour, &target, (dest, how))?.ground;
+                Ok((Some(target), ground))
+            }
+            Err(TreeError::TargetMissing { path }) => {
+                let parent = dest.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                // A link to nothing is not made into a directory.
+                let is_free = parent.is_dir() && dest.symlink_metadata().is_err();
+                if is_free { Ok((None, Ground::Empty)) } else { Err(TreeError::TargetParentMissing { path }.into()) }
+            }
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Opens the directory for a single name, without a marker.
@@ -139,19 +143,12 @@ impl Dest {
 
     /// What to do with a name that is no directory.
     pub fn decide(&self, path: &[u8], entry: &Entry) -> std::result::Result<Decision, TreeError> {
-        if self.ground == Ground::Empty {
-            return Ok(Decision::Write(Existing::Refuse));
-        }
-        let Some(there) = self.target.stat(path)? else {
-            return Ok(Decision::Write(Existing::Refuse));
-        };
-        let keeps = match self.ground {
-            Ground::Empty | Ground::Occupied(Overwrite::Always) => false,
-            Ground::Occupied(Overwrite::Never) => true,
-            Ground::Occupied(Overwrite::IfNewer) => there.mtime_ns >= entry.version.mtime_ns,
-            Ground::Resumed { .. } | Ground::Occupied(Overwrite::IfChanged) => is_same(&there, entry),
-        };
-        Ok(if keeps { Decision::Keep } else { Decision::Write(Existing::Replace) })
+        decide(&self.target, self.ground, (path, entry))
+    }
+
+    /// Whether names that stay get the metadata that was stored.
+    pub fn brings_meta(&self) -> bool {
+        self.ground.brings_meta()
     }
 
     /// Whether what lies at a path looks like this file, as far as length and time tell.
@@ -179,10 +176,100 @@ impl Dest {
         Ok(())
     }
 
+    /// Gives a directory its metadata. What was there and is right is not touched.
+    pub fn set_dir_meta(&self, path: &[u8], meta: &TargetMeta) -> std::result::Result<MetaOutcome, TreeError> {
+        if !self.brings_meta() {
+            return self.target.set_dir_meta(path, meta);
+        }
+        match self.target.bring_dir(path, meta)? {
+            Brought::Same(outcome) | Brought::Set(outcome) => Ok(outcome),
+            Brought::WriteAnew => self.target.set_dir_meta(path, meta),
+        }
+    }
+
     /// Whether directories that were there get the metadata of the restored ones.
     pub fn sets_dir_meta(&self) -> bool {
         self.ground != Ground::Occupied(Overwrite::Never)
     }
+}
+
+/// What to do with a name that is no directory, by what lies there.
+pub(super) fn decide(
+    target: &Target,
+    ground: Ground,
+    (path, entry): (&[u8], &Entry),
+) -> std::result::Result<Decision, TreeError> {
+    if ground == Ground::Empty {
+        return Ok(Decision::Write(Existing::Refuse));
+    }
+    let Some(there) = target.stat(path)? else {
+        return Ok(Decision::Write(Existing::Refuse));
+    };
+    let keeps = match ground {
+        Ground::Empty | Ground::Occupied(Overwrite::Always) => false,
+        Ground::Occupied(Overwrite::Never) => true,
+        Ground::Occupied(Overwrite::IfNewer) => there.mtime_ns >= entry.version.mtime_ns,
+        Ground::Resumed { .. } | Ground::Occupied(Overwrite::IfChanged) => is_same(&there, entry),
+    };
+    Ok(if keeps { Decision::Keep } else { Decision::Write(Existing::Replace) })
+}
+
+/// What is known of a target that is there.
+struct Look {
+    ground: Ground,
+    /// The marker's name, and its words but the last line.
+    name: Vec<u8>,
+    words: String,
+    has_parts: bool,
+}
+
+fn look(
+    tour: &Tour<'_>,
+    target: &Target,
+    (dest, (overwrite, what)): (&Path, (Option<Overwrite>, &WantedOptions)),
+) -> Result<Look> {
+    let (repository, picked) = (tour.repository, tour.picked);
+    let name = marker_name(repository, picked)?;
+    let words = format!(
+        "An unfinished restore by RaidTape; the same command goes on with it.\nrepository {}\nrun {} {}\npath {}\n{}",
+        repository.settings().repository,
+        picked.run.seq,
+        picked.run.uuid,
+        show(&picked.path),
+        what_words(what)
+    );
+    let found = target.read_small(&name, MARKER_LEN_MAX)?;
+    let has_parts = found.as_deref().is_some_and(may_have_parts) || is_below_parts(dest);
+    if has_parts && matches!(overwrite, Some(Overwrite::Never | Overwrite::IfNewer)) {
+        return Err(unchecked_parts(dest));
+    }
+    let is_found = |last: &str| found.as_deref() == Some(format!("{words}{last}").as_bytes());
+    let ground = match overwrite {
+        None if is_found(OF_EMPTY) => Ground::Resumed { is_all_ours: true },
+        None if is_found("") || is_found(OVER_PARTS) => Ground::Resumed { is_all_ours: false },
+        // A restore may have been killed before its marker had its name.
+        _ if target.is_empty()? => Ground::Empty,
+        Some(overwrite) => Ground::Occupied(overwrite),
+        None if found.is_some() => return Err(occupied(dest, "holds another unfinished restore")),
+        None => return Err(occupied(dest, "is not empty")),
+    };
+    Ok(Look { ground, name, words, has_parts })
+}
+
+/// Lines of a marker for a restore of a part: another part is another restore.
+fn what_words(what: &WantedOptions) -> String {
+    let lists = [
+        ("include", &what.include),
+        ("iinclude", &what.iinclude),
+        ("exclude", &what.exclude),
+        ("iexclude", &what.iexclude),
+    ];
+    let lines = lists.iter().flat_map(|(word, list)| list.iter().map(move |text| (*word, text)));
+    let mut words: String = lines.map(|(word, text)| format!("{word} {}\n", show(text.as_bytes()))).collect();
+    if what.strip_components > 0 {
+        words.push_str(&format!("strip {}\n", what.strip_components));
+    }
+    words
 }
 
 fn is_same(there: &Stat, entry: &Entry) -> bool {

@@ -204,7 +204,7 @@ fn done_each(ground: &Ground<'_>, refs: &[ChunkRef]) {
     }
 }
 
-fn read_error_words(error: &ReadError) -> String {
+pub(super) fn read_error_words(error: &ReadError) -> String {
     match error {
         ReadError::Store(StoreError::NotFound { .. }) => "it is missing".to_owned(),
         ReadError::Store(StoreError::Truncated { len_bytes, .. }) => format!("it is cut off after {len_bytes} bytes"),

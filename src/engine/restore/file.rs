@@ -178,8 +178,8 @@ impl FileJob {
     }
 
     fn note_finished(&self, ground: &Ground<'_>, outcome: MetaOutcome) {
-        ground.tally.note_meta(outcome);
-        ground.tally.note_last_flags(&self.spec.path, &self.spec.meta);
+        ground.tally.note_meta(&self.spec.source_path, outcome);
+        ground.tally.note_last_flags(&self.spec.path, (&self.spec.meta, outcome));
         let mut counts = ground.tally.counts();
         counts.files += 1;
         counts.bytes += self.spec.size;

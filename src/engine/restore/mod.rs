@@ -1,26 +1,42 @@
 //! `restore`, `restore-folder`, `revert-to-run`: writes stored files back, each confirmed by its hash.
 //!
 //! `dest` is the place that is written to, `steps` (with `links`) the order, `plan` which segment gives what,
-//! `fetch` the threads that read, decode and check, `file` one file until it is whole, `flush` what writes back meanwhile, `sites` where blocks can be
-//! read, `tally` what came of it. One bad file is a `Problem`; nothing partial is left under its name, unless the process
+//! `fetch` the threads that read, decode and check, `file` one file until it is whole, `flush` what writes back
+//! meanwhile, `sites` where blocks can be read, `tally` what came of it. `wanted` says which names are restored, `tour`
+//! goes through them, `delete` takes away what the run does not have, `rehearse` only tells, `dump` writes one file
+//! elsewhere. One bad file is a `Problem`; nothing partial is left under its name, unless the process
 //! is killed: then the marker says so.
 
 mod attributes;
+mod delete;
 mod dest;
+mod dirs;
+pub mod dump;
 mod fetch;
 mod file;
 mod flush;
 mod links;
 mod plan;
+mod rehearse;
 mod resumed;
 mod sites;
+mod small;
 mod steps;
 mod tally;
+mod tour;
+mod wanted;
 
+pub use self::tally::{Refused, RefusedName};
+pub use self::wanted::WantedOptions;
+
+use self::delete::check_delete;
 use self::dest::Dest;
+use self::rehearse::Rehearsal;
 use self::sites::Stores;
 use self::steps::Restorer;
-use self::tally::{Failure, Tally};
+use self::tally::{Failure, Named, Tally};
+use self::tour::Tour;
+use self::wanted::Wanted;
 use super::error::{EngineError, Exit, Result};
 use super::observer::Observer;
 use super::repository::Repository;
@@ -31,6 +47,7 @@ use crate::model::entry::EntryKind;
 use crate::model::ids::RunSeq;
 use crate::model::path::{is_valid_name, show, split};
 use crate::model::problem::Problem;
+use crate::tree::target_meta::TargetMeta;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -63,6 +80,27 @@ impl Overwrite {
     }
 }
 
+/// How it is restored, beside from where and to where.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreHow {
+    /// What of a tree is restored.
+    pub wanted: WantedOptions,
+    /// Names in the target that the run does not have are deleted.
+    pub delete: bool,
+    /// Nothing is written.
+    pub dry_run: bool,
+    /// What the system refuses of a name's metadata makes the restore incomplete.
+    pub strict: bool,
+    /// The report has the names that were deleted, refused or would be restored, all of them.
+    pub names_all: bool,
+}
+
+impl RestoreHow {
+    fn tally(&self) -> Tally {
+        Tally::new(Named { refused: self.strict || self.names_all, all: self.names_all })
+    }
+}
+
 /// What to restore, and where.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreOptions {
@@ -78,6 +116,8 @@ pub struct RestoreOptions {
     pub overwrite: Option<Overwrite>,
     /// Threads that read, decode and write; one a core when not given.
     pub workers: Option<usize>,
+    /// How.
+    pub how: RestoreHow,
 }
 
 /// Which run to go back to, and where.
@@ -91,6 +131,8 @@ pub struct RevertOptions {
     pub overwrite: Option<Overwrite>,
     /// Threads that read, decode and write; one a core when not given.
     pub workers: Option<usize>,
+    /// How.
+    pub how: RestoreHow,
 }
 
 /// What a restore did.
@@ -102,6 +144,8 @@ pub struct RestoreReport {
     pub source: String,
     /// Where to.
     pub dest: String,
+    /// Nothing was written: the counts say what would be.
+    pub dry_run: bool,
     /// Regular files written.
     pub files: u64,
     /// Directories.
@@ -114,10 +158,20 @@ pub struct RestoreReport {
     pub specials: u64,
     /// Bytes of the files written, zeros included.
     pub bytes: u64,
-    /// Names that stayed as they were.
+    /// Names whose content stayed as it was.
     pub skipped_existing: u64,
-    /// Names of which the system would not set owner, mode or time.
+    /// Those among them that got the metadata that was stored.
+    pub metadata_set: u64,
+    /// Names with no more components than were to be taken off.
+    pub too_short: u64,
+    /// Names that were deleted.
+    pub deleted: u64,
+    /// Nothing was deleted, because not everything could be restored.
+    pub delete_skipped: bool,
+    /// Names of which the system would not set some metadata.
     pub metadata_refused: u64,
+    /// The same by kind.
+    pub refused: Refused,
     /// Files that were stored while they changed: their bytes may never have been together.
     pub inconsistent: Vec<String>,
     /// What could not be restored.
@@ -128,11 +182,27 @@ pub struct RestoreReport {
     pub volumes_wanted: Vec<String>,
     /// Seconds.
     pub duration_s: f64,
+    /// What was refused makes it incomplete.
+    #[serde(skip)]
+    pub strict: bool,
+    /// Names of which something was refused, where they are wanted.
+    #[serde(skip)]
+    pub refused_names: Vec<RefusedName>,
+    /// What was deleted, where it is wanted: paths in the target.
+    #[serde(skip)]
+    pub deleted_names: Vec<Vec<u8>>,
+    /// What would be restored, where it is wanted: paths in the target.
+    #[serde(skip)]
+    pub names: Vec<Vec<u8>>,
 }
 
 impl RestoreReport {
-    /// The exit code: 5 when all that is missing is on volumes that are not here, 4 when anything else is.
+    /// The exit code: 5 when all that is missing is on volumes that are not here, 4 when anything else is, or when
+    /// something was refused and must not be.
     pub fn exit(&self) -> Exit {
+        if self.strict && self.metadata_refused > 0 {
+            return Exit::Damage;
+        }
         match self.problems.len() as u64 {
             0 => Exit::Done,
             all if all == self.problems_away => Exit::NoVolume,
@@ -160,11 +230,18 @@ pub fn restore(
     };
     let (dir, name) = single_place(&options.dest, &picked.path)?;
     let dest = Dest::open_single(&dir, &name, options.overwrite)?;
-    let (stores, tally) = (Stores::of(repository), Tally::default());
+    let (stores, tally) = (Stores::of(repository), options.how.tally());
+    let wanted = Wanted::new(&WantedOptions::default())?;
+    let tour = Tour { repository, picked: &picked, wanted: &wanted };
+    if options.how.dry_run {
+        let (target, ground) = (Some(&dest.target), dest.ground);
+        Rehearsal { target, ground, deletes: false, tally: &tally, observer }.name(&entry, (&name, false));
+        return Ok(report(&picked, options, (&tally, begun)));
+    }
     let parts = (&dest, &stores, &tally);
-    Restorer::new((repository, &picked), parts, (observer, options.workers)).single(entry, &name)?;
+    Restorer::new(tour, parts, (observer, options.workers, &options.how)).single(entry, &name)?;
     dest.target.sync()?;
-    Ok(report(&picked, &options.dest, (&tally, begun)))
+    Ok(report(&picked, options, (&tally, begun)))
 }
 
 /// Restores what lies below a directory, directly into DEST, which is made if its parent is there.
@@ -188,6 +265,7 @@ pub fn revert_to_run(
         dest: options.dest.clone(),
         overwrite: options.overwrite,
         workers: options.workers,
+        how: options.how.clone(),
         ..RestoreOptions::default()
     };
     restore_tree(repository, &picked, &options, observer)
@@ -208,10 +286,22 @@ fn restore_tree(
             picked.run.seq
         )));
     }
-    let mut dest = Dest::open_tree(repository, picked, (&options.dest, options.overwrite))?;
-    let (stores, tally) = (Stores::of(repository), Tally::default());
-    let parts = (&dest, &stores, &tally);
-    let mut restorer = Restorer::new((repository, picked), parts, (observer, options.workers));
+    let wanted = Wanted::new(&options.how.wanted)?;
+    let tour = Tour { repository, picked, wanted: &wanted };
+    let tally = options.how.tally();
+    tour.check_collisions()?;
+    check_delete(&tour, options, observer)?;
+    let place = (options.dest.as_path(), (options.overwrite, &options.how.wanted));
+    if options.how.dry_run {
+        let (target, ground) = Dest::look_at_tree(&tour, place)?;
+        let rehearsal =
+            Rehearsal { target: target.as_ref(), ground, deletes: options.how.delete, tally: &tally, observer };
+        rehearsal.tree(tour)?;
+        return Ok(report(picked, options, (&tally, begun)));
+    }
+    let mut dest = Dest::open_tree(&tour, place)?;
+    let stores = Stores::of(repository);
+    let mut restorer = Restorer::new(tour, (&dest, &stores, &tally), (observer, options.workers, &options.how));
     restorer.tree()?;
     let top_meta = match top.filter(|_| dest.sets_dir_meta()) {
         Some(top) => Some(restorer.meta_of(&top.version)?),
@@ -227,20 +317,23 @@ fn restore_tree(
     }
     // Last, because making and removing names inside changes its time.
     if let Some(meta) = top_meta {
-        let flags = meta.attrs.as_ref().map_or(0, |attrs| attrs.flags);
-        let set = dest.target.set_dir_meta(b"", &meta).and_then(|mut outcome| {
-            outcome.attrs_refused |=
-                !is_to_go_on && flags & FLAGS_LAST != 0 && dest.target.set_last_flags(b"", flags)?;
-            Ok(outcome)
-        });
-        match set {
-            Ok(outcome) => tally.note_meta(outcome),
-            Err(error) => tally.fail(&picked.path, &Failure::Target(error)),
-        }
+        set_top_meta(&dest, &meta, (&tally, picked, is_to_go_on));
     }
     dest.target.sync()?;
     tally.take_fatal().map_or(Ok(()), Err)?;
-    Ok(report(picked, &options.dest, (&tally, begun)))
+    Ok(report(picked, options, (&tally, begun)))
+}
+
+fn set_top_meta(dest: &Dest, meta: &TargetMeta, (tally, picked, is_to_go_on): (&Tally, &Picked, bool)) {
+    let flags = meta.attrs.as_ref().map_or(0, |attrs| attrs.flags);
+    let set = dest.set_dir_meta(b"", meta).and_then(|mut outcome| {
+        outcome.flags_refused |= !is_to_go_on && flags & FLAGS_LAST != 0 && dest.target.set_last_flags(b"", flags)?;
+        Ok(outcome)
+    });
+    match set {
+        Ok(outcome) => tally.note_meta(&picked.path, outcome),
+        Err(error) => tally.fail(&picked.path, &Failure::Target(error)),
+    }
 }
 
 /// Directory and name that a single file goes to.
@@ -263,14 +356,17 @@ fn show_or_root(path: &[u8]) -> String {
     if path.is_empty() { "the root".to_owned() } else { show(path) }
 }
 
-fn report(picked: &Picked, dest: &Path, (tally, begun): (&Tally, Instant)) -> RestoreReport {
+fn report(picked: &Picked, options: &RestoreOptions, (tally, begun): (&Tally, Instant)) -> RestoreReport {
     let mut counts = std::mem::take(&mut *tally.counts());
     counts.inconsistent.sort_unstable();
+    counts.deleted_names.sort_unstable();
+    counts.refused_names.sort_unstable_by(|one, other| one.path.cmp(&other.path));
     counts.problems.sort_by(|one, other| one.path.cmp(&other.path));
     RestoreReport {
         run: picked.run.seq,
         source: source_words(&picked.source),
-        dest: dest.display().to_string(),
+        dest: options.dest.display().to_string(),
+        dry_run: options.how.dry_run,
         files: counts.files,
         dirs: counts.dirs,
         symlinks: counts.symlinks,
@@ -278,12 +374,21 @@ fn report(picked: &Picked, dest: &Path, (tally, begun): (&Tally, Instant)) -> Re
         specials: counts.specials,
         bytes: counts.bytes,
         skipped_existing: counts.skipped_existing,
+        metadata_set: counts.metadata_set,
+        too_short: counts.too_short,
+        deleted: counts.deleted,
+        delete_skipped: counts.delete_skipped,
         metadata_refused: counts.metadata_refused,
+        refused: counts.refused,
         inconsistent: counts.inconsistent,
         problems: counts.problems,
         problems_away: counts.away,
         volumes_wanted: counts.volumes_wanted.into_iter().collect(),
         duration_s: begun.elapsed().as_secs_f64(),
+        strict: options.how.strict,
+        refused_names: counts.refused_names,
+        deleted_names: counts.deleted_names,
+        names: counts.names,
     }
 }
 

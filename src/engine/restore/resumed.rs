@@ -17,7 +17,12 @@ pub(super) fn has_content(
     (algo, hash): (HashAlgo, FileHash),
     observer: &dyn Observer,
 ) -> Result<bool, TreeError> {
-    let Some(mut file) = target.open_read(path)? else { return Ok(false) };
+    let mut file = match target.open_read(path) {
+        Ok(Some(file)) => file,
+        // Its mode may be such that its owner cannot read it.
+        Ok(None) | Err(TreeError::Write { .. }) => return Ok(false),
+        Err(error) => return Err(error),
+    };
     let mut hasher = FileHasher::new(algo);
     let mut piece = vec![0; PIECE_LEN];
     for index in 0.. {

@@ -1,8 +1,9 @@
-//! The steps of a restore in their order: directories, files, hard links, symlinks and special files, metadata of
-//! directories from the bottom up, sync. Each step walks the stored tree again, page by page.
-//! Hard links are in [`super::links`].
+//! The steps of a restore in their order: directories, files, hard links, symlinks and special files, what is deleted,
+//! metadata of directories from the bottom up, sync. Each step walks the stored tree again, page by page.
+//! Directories are in [`super::dirs`], hard links in [`super::links`], symlinks and the like in [`super::small`].
 
-use super::Overwrite;
+use super::RestoreHow;
+use super::delete::{Deed, Deletion, is_in_the_way};
 use super::dest::{self, Decision, Dest};
 use super::fetch::Worker;
 use super::file::{FileSpec, Ground};
@@ -12,6 +13,7 @@ use super::plan::{Job, Planner};
 use super::resumed::has_content;
 use super::sites::Stores;
 use super::tally::{Failure, Tally};
+use super::tour::Tour;
 use crate::catalog::interned;
 use crate::catalog::places::{self, ContentHead};
 use crate::catalog::row::{StoredObject, StoredVersion};
@@ -19,12 +21,13 @@ use crate::catalog::view::{Entry, Walk};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::observer::{Expected, Observer, Phase};
 use crate::engine::repository::Repository;
-use crate::engine::select::Picked;
 use crate::model::attrs::Attrs;
 use crate::model::entry::EntryKind;
-use crate::model::path::{join, show};
-use crate::tree::target::{Existing, Placement, Special};
+use crate::model::path::show;
+use crate::tree::error::TreeError;
+use crate::tree::target::Existing;
 use crate::tree::target_meta::TargetMeta;
+use crate::tree::target_same::Brought;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -33,9 +36,6 @@ const JOBS_MAX: usize = 64;
 
 /// Files whose contents are looked up together.
 const HEADS_AT_ONCE: usize = 256;
-
-/// A directory of the target: its metadata, and its attributes by number.
-type PlannedDir = (Vec<u8>, TargetMeta, Option<i64>);
 
 /// A file that is to be restored as `path` inside the target.
 pub(super) struct PlannedFile {
@@ -46,10 +46,11 @@ pub(super) struct PlannedFile {
 /// One restore under way.
 pub(super) struct Restorer<'a> {
     pub repository: &'a Repository,
-    picked: &'a Picked,
+    pub tour: Tour<'a>,
     pub dest: &'a Dest,
-    observer: &'a dyn Observer,
+    pub observer: &'a dyn Observer,
     workers: usize,
+    deletes: bool,
     pub tally: &'a Tally,
     stores: &'a Stores,
     owners: HashMap<i64, (u32, u32)>,
@@ -58,22 +59,25 @@ pub(super) struct Restorer<'a> {
     /// First name in the target of each hard-link group.
     pub firsts: HashMap<LinkKey, Vec<u8>>,
     pub further_names: Vec<PlannedFile>,
-    has_small_ones: bool,
+    /// What a directory is in the way of that is going to be deleted.
+    pub blocked: Vec<PlannedFile>,
+    pub has_small_ones: bool,
 }
 
 impl<'a> Restorer<'a> {
     pub fn new(
-        (repository, picked): (&'a Repository, &'a Picked),
+        tour: Tour<'a>,
         (dest, stores, tally): (&'a Dest, &'a Stores, &'a Tally),
-        (observer, workers): (&'a dyn Observer, Option<usize>),
+        (observer, workers, how): (&'a dyn Observer, Option<usize>, &'a RestoreHow),
     ) -> Self {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            repository,
-            picked,
+            repository: tour.repository,
+            tour,
             dest,
             observer,
             workers: workers.unwrap_or_else(cores).max(1),
+            deletes: how.delete && matches!(dest.ground, dest::Ground::Occupied(_)),
             tally,
             stores,
             owners: HashMap::new(),
@@ -81,6 +85,7 @@ impl<'a> Restorer<'a> {
             attrs: HashMap::new(),
             firsts: HashMap::new(),
             further_names: Vec::new(),
+            blocked: Vec::new(),
             has_small_ones: false,
         }
     }
@@ -93,15 +98,46 @@ impl<'a> Restorer<'a> {
         if self.has_small_ones {
             self.small_ones()?;
         }
-        for (path, meta, attr) in dirs.iter().rev() {
-            let meta = TargetMeta { attrs: Some(self.attrs_of(*attr)?), ..meta.clone() };
-            self.tally.note_last_flags(path, &meta);
-            match self.dest.target.set_dir_meta(path, &meta) {
-                Ok(outcome) => self.tally.note_meta(outcome),
-                Err(error) => self.tally.fail(&self.source_path(path), &Failure::Target(error)),
+        if self.deletes {
+            self.delete()?;
+        }
+        self.dirs_meta(&dirs)?;
+        self.check()
+    }
+
+    /// Deletes what the run does not have, if all that it has is there now, and then restores what was blocked by it.
+    fn delete(&mut self) -> Result<()> {
+        let blocked = std::mem::take(&mut self.blocked);
+        self.deletes = false;
+        if self.tally.counts().problems.is_empty() {
+            Deletion::new(self.tour, (&self.dest.target, self.tally), (self.observer, Deed::Delete))?.run()?;
+        } else {
+            self.tally.counts().delete_skipped = true;
+        }
+        let (files, small): (Vec<_>, Vec<_>) =
+            blocked.into_iter().partition(|name| name.entry.version.kind == EntryKind::File);
+        let mut firsts = Vec::new();
+        for file in files {
+            match link_key(&file.entry.version) {
+                Some(link) if self.firsts.contains_key(&link) => self.further_names.push(file),
+                Some(link) => {
+                    self.firsts.insert(link, file.path.clone());
+                    firsts.push(file);
+                }
+                None => firsts.push(file),
             }
         }
-        self.check()
+        if !firsts.is_empty() {
+            self.files(Some(firsts))?;
+        }
+        self.hard_links()?;
+        small.into_iter().try_for_each(|PlannedFile { entry, path }| self.small_one(&entry, &path))
+    }
+
+    /// Whether a directory that will be deleted is in the way of a name.
+    pub fn is_blocked(&self, path: &[u8]) -> bool {
+        // What cannot be looked at fails where it is decided what becomes of it.
+        self.deletes && is_in_the_way(&self.dest.target, path).unwrap_or(false)
     }
 
     /// Restores one name that is no directory, as `name`.
@@ -130,13 +166,16 @@ impl<'a> Restorer<'a> {
         Ok(TargetMeta { mode: version.mode, uid, gid, mtime_ns: version.mtime_ns, attrs })
     }
 
-    fn walk(&self) -> Result<Walk> {
-        Ok(Walk::below(self.repository.catalog.conn(), self.picked.as_of(), &self.picked.path)?)
+    /// The next names of the run, wanted or not.
+    pub fn next_page(&self, walk: &mut Walk) -> Result<Option<Vec<Entry>>> {
+        self.check()?;
+        self.tour.next_page(walk)
     }
 
-    fn next_page(&self, walk: &mut Walk) -> Result<Option<Vec<Entry>>> {
+    /// The next wanted names.
+    pub fn next_wanted(&self, walk: &mut Walk) -> Result<Option<Vec<Entry>>> {
         self.check()?;
-        Ok(walk.next_page(self.repository.catalog.conn())?)
+        self.tour.next_wanted(walk)
     }
 
     /// Whether to go on.
@@ -145,50 +184,6 @@ impl<'a> Restorer<'a> {
             self.tally.stop(EngineError::Interrupted);
         }
         self.tally.take_fatal().map_or(Ok(()), Err)
-    }
-
-    /// The path inside the target.
-    fn target_path(&self, entry: &Entry) -> Vec<u8> {
-        let top = &self.picked.path;
-        let rest = entry.path.get(top.len()..).unwrap_or_default();
-        rest.strip_prefix(b"/").unwrap_or(rest).to_vec()
-    }
-
-    pub fn source_path(&self, target_path: &[u8]) -> Vec<u8> {
-        join(&self.picked.path, target_path)
-    }
-
-    /// Makes all directories, parents first, and finds out how much there is to do.
-    fn directories(&mut self) -> Result<Vec<PlannedDir>> {
-        let (mut dirs, mut items, mut bytes) = (Vec::new(), 0, 0_u64);
-        let mut walk = self.walk()?;
-        while let Some(page) = self.next_page(&mut walk)? {
-            for entry in page {
-                match entry.version.kind {
-                    EntryKind::File => {
-                        items += 1;
-                        bytes = bytes.saturating_add(entry.version.size);
-                    }
-                    EntryKind::Dir => {
-                        let path = self.target_path(&entry);
-                        match self.dest.make_dir(&path) {
-                            Ok(()) => {
-                                self.tally.counts().dirs += 1;
-                                if self.dest.sets_dir_meta() {
-                                    let meta = self.meta_of(&entry.version)?;
-                                    let meta = TargetMeta { attrs: None, ..meta };
-                                    dirs.push((path, meta, entry.version.attr));
-                                }
-                            }
-                            Err(error) => self.tally.fail(&entry.path, &Failure::Target(error)),
-                        }
-                    }
-                    _ => self.has_small_ones = true,
-                }
-            }
-        }
-        self.observer.begin(Phase::Restore, Expected { items: Some(items), bytes: Some(bytes) });
-        Ok(dirs)
     }
 
     /// Restores regular files: all of the tree, or the given ones.
@@ -223,15 +218,19 @@ impl<'a> Restorer<'a> {
     }
 
     fn plan_tree(&mut self, planner: &mut Planner<'_>) -> Result<()> {
-        let mut walk = self.walk()?;
+        let mut walk = self.tour.begin()?;
         while !self.tally.is_stopped()
-            && let Some(page) = self.next_page(&mut walk)?
+            && let Some(page) = self.next_wanted(&mut walk)?
         {
             let mut files = page.into_iter().filter(|entry| entry.version.kind == EntryKind::File).peekable();
             while files.peek().is_some() {
                 let some: Vec<Entry> = files.by_ref().take(HEADS_AT_ONCE).collect();
                 for (entry, head) in self.with_heads(some)? {
-                    let path = self.target_path(&entry);
+                    let Some(path) = self.tour.target_path(&entry) else { continue };
+                    if self.is_blocked(&path) {
+                        self.blocked.push(PlannedFile { entry, path });
+                        continue;
+                    }
                     if let Some(link) = link_key(&entry.version) {
                         if self.firsts.contains_key(&link) {
                             self.further_names.push(PlannedFile { entry, path });
@@ -262,15 +261,8 @@ impl<'a> Restorer<'a> {
     /// Plans one file, unless what lies there stays.
     fn file(&mut self, planner: &mut Planner<'_>, (entry, path): (Entry, Vec<u8>), head: &ContentHead) -> Result<()> {
         let StoredObject::Content(content) = entry.version.object else { return Ok(()) };
-        let expected = (self.repository.settings().hash, head.hash);
-        let decision = self.dest.decide(&path, &entry).and_then(|decision| match decision {
-            Decision::Keep if matches!(self.dest.ground, dest::Ground::Resumed { .. }) => {
-                let is_whole = has_content(&self.dest.target, &path, expected, self.observer)?;
-                Ok(if is_whole { Decision::Keep } else { Decision::Write(Existing::Replace) })
-            }
-            decision => Ok(decision),
-        });
-        let existing = match decision {
+        let meta = self.meta_of(&entry.version)?;
+        let existing = match self.decide_file((&entry, &path), (head, &meta)) {
             Ok(Decision::Write(existing)) => existing,
             Ok(Decision::Keep) => {
                 // What stays may be anything: the group's other names must not become names of it.
@@ -278,14 +270,6 @@ impl<'a> Restorer<'a> {
                     && !self.dest.holds(&path, &entry)
                 {
                     self.tally.counts().failed_links.insert(link, None);
-                }
-                // What an unfinished restore left whole lacks the flags that come last.
-                if matches!(
-                    self.dest.ground,
-                    dest::Ground::Resumed { .. } | dest::Ground::Occupied(Overwrite::IfChanged)
-                ) {
-                    let meta = self.meta_of(&entry.version)?;
-                    self.tally.note_last_flags(&path, &meta);
                 }
                 self.tally.counts().skipped_existing += 1;
                 self.observer.advance(1, entry.version.size);
@@ -299,7 +283,6 @@ impl<'a> Restorer<'a> {
         if entry.version.inconsistent {
             self.tally.counts().inconsistent.push(show(&entry.path));
         }
-        let meta = self.meta_of(&entry.version)?;
         let spec = FileSpec {
             source_path: entry.path,
             path,
@@ -312,53 +295,33 @@ impl<'a> Restorer<'a> {
         planner.file(spec, content, head)
     }
 
-    /// Makes symlinks and special files.
-    fn small_ones(&mut self) -> Result<()> {
-        let mut walk = self.walk()?;
-        while let Some(page) = self.next_page(&mut walk)? {
-            for entry in page {
-                if !matches!(entry.version.kind, EntryKind::File | EntryKind::Dir) {
-                    let path = self.target_path(&entry);
-                    self.small_one(&entry, &path)?;
-                }
-            }
+    /// What becomes of a file's name. What stays has the metadata that was stored then, where that is wanted.
+    fn decide_file(
+        &self,
+        (entry, path): (&Entry, &[u8]),
+        (head, meta): (&ContentHead, &TargetMeta),
+    ) -> std::result::Result<Decision, TreeError> {
+        let decision = self.dest.decide(path, entry)?;
+        if decision != Decision::Keep || !self.dest.brings_meta() {
+            return Ok(decision);
         }
-        Ok(())
-    }
-
-    fn small_one(&mut self, entry: &Entry, path: &[u8]) -> Result<()> {
-        let meta = self.meta_of(&entry.version)?;
-        let target = &self.dest.target;
-        let existing = match self.dest.decide(path, entry) {
-            Ok(Decision::Write(existing)) => existing,
-            Ok(Decision::Keep) => {
-                self.tally.counts().skipped_existing += 1;
-                return Ok(());
-            }
-            Err(error) => {
-                self.tally.fail(&entry.path, &Failure::Target(error));
-                return Ok(());
+        let expected = (self.repository.settings().hash, head.hash);
+        if matches!(self.dest.ground, dest::Ground::Resumed { .. })
+            && !has_content(&self.dest.target, path, expected, self.observer)?
+        {
+            return Ok(Decision::Write(Existing::Replace));
+        }
+        let outcome = match self.dest.target.bring_file(path, meta)? {
+            Brought::WriteAnew => return Ok(Decision::Write(Existing::Replace)),
+            Brought::Same(outcome) => outcome,
+            Brought::Set(outcome) => {
+                self.tally.counts().metadata_set += 1;
+                outcome
             }
         };
-        let placement = Placement { meta: &meta, existing };
-        let made = match (entry.version.kind, &entry.version.object) {
-            (_, StoredObject::Target(to)) => target.symlink(path, to, placement),
-            (EntryKind::CharDevice, StoredObject::Device(no)) => {
-                target.special(path, Special::CharDevice(*no), placement)
-            }
-            (_, StoredObject::Device(no)) => target.special(path, Special::BlockDevice(*no), placement),
-            (EntryKind::Fifo, _) => target.special(path, Special::Fifo, placement),
-            _ => target.special(path, Special::Socket, placement),
-        };
-        match made {
-            Ok(outcome) => {
-                self.tally.note_meta(outcome);
-                let mut counts = self.tally.counts();
-                let is_symlink = entry.version.kind == EntryKind::Symlink;
-                *if is_symlink { &mut counts.symlinks } else { &mut counts.specials } += 1;
-            }
-            Err(error) => self.tally.fail(&entry.path, &Failure::Target(error)),
-        }
-        Ok(())
+        self.tally.note_meta(&entry.path, outcome);
+        // What an unfinished restore left whole lacks the flags that come last.
+        self.tally.note_last_flags(path, (meta, outcome));
+        Ok(Decision::Keep)
     }
 }

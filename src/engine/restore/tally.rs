@@ -61,26 +61,109 @@ pub(super) struct Counts {
     pub bytes: u64,
     pub skipped_existing: u64,
     pub metadata_refused: u64,
+    pub refused: Refused,
+    /// Names of which something was refused, where they are wanted.
+    pub refused_names: Vec<RefusedName>,
+    pub metadata_set: u64,
+    pub too_short: u64,
+    pub deleted: u64,
+    /// What was deleted, where it is wanted, as paths in the target.
+    pub deleted_names: Vec<Vec<u8>>,
+    /// Nothing was deleted because something could not be restored.
+    pub delete_skipped: bool,
+    /// What a rehearsal would restore, where it is wanted, as paths in the target.
+    pub names: Vec<Vec<u8>>,
     pub inconsistent: Vec<String>,
     pub problems: Vec<Problem>,
     /// How many problems are only because of volumes that are away.
     pub away: u64,
     pub volumes_wanted: BTreeSet<String>,
     /// What is whole now, and immutable or append-only once everything is done.
-    pub last_flags: Vec<(Vec<u8>, u32)>,
+    pub last_flags: Vec<LastFlags>,
     /// Hard-link groups whose first name failed, and how its bytes did if they were the reason.
     pub failed_links: HashMap<LinkKey, Option<DataFailure>>,
+}
+
+/// How many names have something that the system would not set, by kind; a name may count in several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Refused {
+    /// Owner or group.
+    pub owner: u64,
+    /// Permissions.
+    pub mode: u64,
+    /// The time of the last change.
+    pub times: u64,
+    /// Extended attributes, ACLs and capabilities among them.
+    pub attributes: u64,
+    /// Flags of `chattr`.
+    pub flags: u64,
+}
+
+/// One name of which something was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RefusedName {
+    /// Path inside the source.
+    pub path: Vec<u8>,
+    /// What: the fields of [`Refused`].
+    pub kinds: Vec<&'static str>,
+}
+
+impl Refused {
+    fn note(&mut self, outcome: MetaOutcome) -> Vec<&'static str> {
+        let kinds = [
+            (outcome.owner_refused, &mut self.owner, "owner"),
+            (outcome.mode_refused, &mut self.mode, "mode"),
+            (outcome.time_refused, &mut self.times, "times"),
+            (outcome.attrs_refused, &mut self.attributes, "attributes"),
+            (outcome.flags_refused, &mut self.flags, "flags"),
+        ];
+        let mut words = Vec::new();
+        for (is_refused, count, word) in kinds {
+            if is_refused {
+                *count += 1;
+                words.push(word);
+            }
+        }
+        words
+    }
+}
+
+/// Flags that a name gets when everything is done.
+#[derive(Debug)]
+pub(super) struct LastFlags {
+    /// In the target.
+    pub path: Vec<u8>,
+    pub flags: u32,
+    /// What was refused of the name before.
+    pub before: MetaOutcome,
+}
+
+/// Names of which something was refused that are kept unless all are wanted.
+const REFUSED_NAMES_MAX: usize = 20;
+
+/// Which names a report is to have.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Named {
+    /// Those of which something was refused, the first ones at least.
+    pub refused: bool,
+    /// All.
+    pub all: bool,
 }
 
 /// Shared by the threads of one restore.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
+    named: Named,
     counts: Mutex<Counts>,
     fatal: Mutex<Option<EngineError>>,
     is_stopped: AtomicBool,
 }
 
 impl Tally {
+    pub fn new(named: Named) -> Self {
+        Self { named, ..Self::default() }
+    }
+
     pub fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,17 +186,53 @@ impl Tally {
     }
 
     /// Keeps in mind which flags `path` in the target gets at the end; it is whole.
-    pub fn note_last_flags(&self, path: &[u8], meta: &TargetMeta) {
+    pub fn note_last_flags(&self, path: &[u8], (meta, before): (&TargetMeta, MetaOutcome)) {
         let flags = meta.attrs.as_ref().map_or(0, |attrs| attrs.flags);
         if flags & FLAGS_LAST != 0 {
-            self.counts().last_flags.push((path.to_vec(), flags));
+            self.counts().last_flags.push(LastFlags { path: path.to_vec(), flags, before });
         }
     }
 
-    /// Counts what the system refused of a name's metadata.
-    pub fn note_meta(&self, outcome: MetaOutcome) {
+    /// Counts what the system refused of a name's metadata; the path is the source's.
+    pub fn note_meta(&self, path: &[u8], outcome: MetaOutcome) {
         if outcome != MetaOutcome::default() {
-            self.counts().metadata_refused += 1;
+            let mut counts = self.counts();
+            counts.metadata_refused += 1;
+            let kinds = counts.refused.note(outcome);
+            let is_kept = self.named.all || counts.refused_names.len() < REFUSED_NAMES_MAX;
+            if self.named.refused && is_kept {
+                counts.refused_names.push(RefusedName { path: path.to_vec(), kinds });
+            }
+        }
+    }
+
+    /// The same of a name's last flags; a name of which something was refused before is not counted twice.
+    pub fn note_last_flags_refused(&self, path: &[u8], before: MetaOutcome) {
+        if before == MetaOutcome::default() {
+            return self.note_meta(path, MetaOutcome { flags_refused: true, ..before });
+        }
+        let mut counts = self.counts();
+        counts.refused.flags += u64::from(!before.flags_refused);
+        if let Some(name) = counts.refused_names.iter_mut().find(|name| name.path == path)
+            && !before.flags_refused
+        {
+            name.kinds.push("flags");
+        }
+    }
+
+    /// Counts a name that was deleted, or would be.
+    pub fn note_deleted(&self, path: &[u8]) {
+        let mut counts = self.counts();
+        counts.deleted += 1;
+        if self.named.all {
+            counts.deleted_names.push(path.to_vec());
+        }
+    }
+
+    /// Keeps the name that would be restored as `path`.
+    pub fn note_name(&self, path: &[u8]) {
+        if self.named.all {
+            self.counts().names.push(path.to_vec());
         }
     }
 
