@@ -57,6 +57,9 @@ pub struct HowArgs {
     /// Threads that read, decode and write [default: one per core]
     #[arg(long, value_name = "N", value_parser = values::threads)]
     pub max_workers: Option<NonZeroUsize>,
+    /// Owners by number, not by the names that they had
+    #[arg(long)]
+    pub numeric_ids: bool,
 }
 
 /// Restores it.
@@ -78,6 +81,7 @@ pub fn options(what: &WhatArgs, how: &HowArgs) -> RestoreOptions {
         source: what.source.clone(),
         overwrite: how.overwrite,
         workers: how.max_workers.map(NonZeroUsize::get),
+        numeric_ids: how.numeric_ids,
     }
 }
 

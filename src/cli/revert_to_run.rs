@@ -37,6 +37,7 @@ pub fn run(session: &mut Session, args: &RevertToRunArgs) -> anyhow::Result<Exit
         dest: args.dest.clone(),
         overwrite: args.how.overwrite,
         workers: args.how.max_workers.map(NonZeroUsize::get),
+        numeric_ids: args.how.numeric_ids,
     };
     let progress = session.progress();
     let report = revert_to_run(&mut repository, &options, &progress);

@@ -197,7 +197,7 @@ impl Bench {
     /// Puts the tree of a run to an empty place; what arrived there, and how the restore ended.
     pub fn revert(&self, run: RunSeq) -> (Result<Exit>, Tree) {
         let dest = self.path("reverted");
-        let options = RevertOptions { run, dest: dest.clone(), overwrite: None, workers: Some(1) };
+        let options = RevertOptions { run, dest: dest.clone(), overwrite: None, workers: Some(1), numeric_ids: false };
         let done = revert_to_run(&mut self.open(), &options, &Listener::default()).map(|report| report.exit());
         let found = if dest.exists() { tree(&dest) } else { Tree::new() };
         let _ = std::fs::remove_dir_all(dest);

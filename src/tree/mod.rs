@@ -9,6 +9,7 @@ pub mod dir;
 pub mod error;
 pub mod list;
 pub mod mount;
+pub mod names;
 pub mod select;
 pub mod source_file;
 pub mod stat;

@@ -70,7 +70,8 @@ impl Rebuilt {
 
     fn restored(&mut self, run: i64) -> Tree {
         let dest = self.path(&format!("run{run}"));
-        let options = RevertOptions { run: RunSeq(run), dest: dest.clone(), overwrite: None, workers: None };
+        let options =
+            RevertOptions { run: RunSeq(run), dest: dest.clone(), overwrite: None, workers: None, numeric_ids: false };
         let report = revert_to_run(&mut self.repository, &options, &Silent).unwrap();
         assert!(report.problems.is_empty() && report.inconsistent.is_empty(), "{report:?}");
         let mut tree = Tree::new();

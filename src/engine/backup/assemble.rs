@@ -22,6 +22,7 @@ use crate::model::limits::SEGMENT_RAW_MAX;
 use crate::model::params::HashAlgo;
 use crate::model::problem::{Problem, ProblemOp};
 use crate::model::version::Object;
+use crate::tree::names::Names;
 use crossbeam_channel::{Receiver, Sender};
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -96,6 +97,7 @@ pub struct Assembler<'w> {
     next_ticket: u64,
     open: Vec<[Option<RawSegment>; 2]>,
     links: HashMap<InodeKey, LinkedContent>,
+    names: Names,
     large: Option<LargeFile>,
     staged: Vec<StagedRow>,
     /// What was read.
@@ -118,6 +120,7 @@ impl<'w> Assembler<'w> {
             next_ticket: 0,
             open,
             links: HashMap::new(),
+            names: Names::default(),
             large: None,
             staged: Vec::new(),
             tally: Tally::default(),
@@ -367,7 +370,8 @@ impl<'w> Assembler<'w> {
         LinkedContent { content, needs, attrs, attrs_known }: LinkedContent,
         inconsistent: bool,
     ) {
-        let mut version = version_of(stat, job.link, Object::Content(content.hash));
+        let owner = self.names.owner(stat.uid, stat.gid);
+        let mut version = version_of(stat, owner, job.link, Object::Content(content.hash));
         version.size = content.size;
         version.inconsistent = inconsistent;
         version.attrs = attrs;

@@ -77,6 +77,8 @@ pub struct RestoreOptions {
     pub overwrite: Option<Overwrite>,
     /// Threads that read, decode and write; one a core when not given.
     pub workers: Option<usize>,
+    /// Owners are the numbers that were stored, whatever their names mean on this system.
+    pub numeric_ids: bool,
 }
 
 /// Which run to go back to, and where.
@@ -90,6 +92,8 @@ pub struct RevertOptions {
     pub overwrite: Option<Overwrite>,
     /// Threads that read, decode and write; one a core when not given.
     pub workers: Option<usize>,
+    /// Owners are the numbers that were stored, whatever their names mean on this system.
+    pub numeric_ids: bool,
 }
 
 /// What a restore did.
@@ -161,7 +165,8 @@ pub fn restore(
     let dest = Dest::open_single(&dir, &name, options.overwrite)?;
     let (stores, tally) = (Stores::of(repository), Tally::default());
     let parts = (&dest, &stores, &tally);
-    Restorer::new((repository, &picked), parts, (observer, options.workers)).single(entry, &name)?;
+    Restorer::new((repository, &picked), parts, (observer, options.workers, options.numeric_ids))
+        .single(entry, &name)?;
     dest.target.sync()?;
     Ok(report(&picked, &options.dest, (&tally, begun)))
 }
@@ -187,6 +192,7 @@ pub fn revert_to_run(
         dest: options.dest.clone(),
         overwrite: options.overwrite,
         workers: options.workers,
+        numeric_ids: options.numeric_ids,
         ..RestoreOptions::default()
     };
     restore_tree(repository, &picked, &options, observer)
@@ -210,7 +216,7 @@ fn restore_tree(
     let mut dest = Dest::open_tree(repository, picked, (&options.dest, options.overwrite))?;
     let (stores, tally) = (Stores::of(repository), Tally::default());
     let parts = (&dest, &stores, &tally);
-    let mut restorer = Restorer::new((repository, picked), parts, (observer, options.workers));
+    let mut restorer = Restorer::new((repository, picked), parts, (observer, options.workers, options.numeric_ids));
     restorer.tree()?;
     let top_meta = match top.filter(|_| dest.sets_dir_meta()) {
         Some(top) => Some(restorer.meta_of(&top.version)?),

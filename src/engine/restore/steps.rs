@@ -22,6 +22,7 @@ use crate::engine::select::Picked;
 use crate::model::attrs::Attrs;
 use crate::model::entry::EntryKind;
 use crate::model::path::{join, show};
+use crate::tree::names::{may_give_away, numbers_here};
 use crate::tree::target::{Existing, Placement, Special};
 use crate::tree::target_meta::TargetMeta;
 use std::collections::HashMap;
@@ -52,11 +53,15 @@ pub(super) struct Restorer<'a> {
     pub tally: &'a Tally,
     stores: &'a Stores,
     owners: HashMap<i64, (u32, u32)>,
+    /// Whether owners are those that their names have on this system.
+    by_name: bool,
     pub no_attrs: Arc<Attrs>,
     pub attrs: HashMap<i64, Arc<Attrs>>,
     /// First name in the target of each hard-link group.
     pub firsts: HashMap<LinkKey, Vec<u8>>,
     pub further_names: Vec<PlannedFile>,
+    /// First name in the target of each hard-link group without content, and what it is.
+    pub special_firsts: HashMap<i64, (Vec<u8>, StoredVersion)>,
     has_small_ones: bool,
 }
 
@@ -64,7 +69,7 @@ impl<'a> Restorer<'a> {
     pub fn new(
         (repository, picked): (&'a Repository, &'a Picked),
         (dest, stores, tally): (&'a Dest, &'a Stores, &'a Tally),
-        (observer, workers): (&'a dyn Observer, Option<usize>),
+        (observer, workers, numeric_ids): (&'a dyn Observer, Option<usize>, bool),
     ) -> Self {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Self {
@@ -76,10 +81,12 @@ impl<'a> Restorer<'a> {
             tally,
             stores,
             owners: HashMap::new(),
+            by_name: !numeric_ids && may_give_away(),
             no_attrs: Arc::default(),
             attrs: HashMap::new(),
             firsts: HashMap::new(),
             further_names: Vec::new(),
+            special_firsts: HashMap::new(),
             has_small_ones: false,
         }
     }
@@ -121,8 +128,9 @@ impl<'a> Restorer<'a> {
             Some(known) => *known,
             None => {
                 let owner = interned::owner_by_id(self.repository.catalog.conn(), version.owner)?;
-                self.owners.insert(version.owner, (owner.uid, owner.gid));
-                (owner.uid, owner.gid)
+                let numbers = if self.by_name { numbers_here(&owner) } else { (owner.uid, owner.gid) };
+                self.owners.insert(version.owner, numbers);
+                numbers
             }
         };
         let attrs = Some(self.attrs_of(version.attr)?);
@@ -317,25 +325,28 @@ impl<'a> Restorer<'a> {
             for entry in page {
                 if !matches!(entry.version.kind, EntryKind::File | EntryKind::Dir) {
                     let path = self.target_path(&entry);
-                    self.small_one(&entry, &path)?;
+                    if !self.link_special(&entry, &path) && self.small_one(&entry, &path)? {
+                        self.note_special(entry.version, path);
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    fn small_one(&mut self, entry: &Entry, path: &[u8]) -> Result<()> {
+    /// Makes one; false when what was there stays, or when that failed.
+    fn small_one(&mut self, entry: &Entry, path: &[u8]) -> Result<bool> {
         let meta = self.meta_of(&entry.version)?;
         let target = &self.dest.target;
         let existing = match self.dest.decide(path, entry) {
             Ok(Decision::Write(existing)) => existing,
             Ok(Decision::Keep) => {
                 self.tally.counts().skipped_existing += 1;
-                return Ok(());
+                return Ok(false);
             }
             Err(error) => {
                 self.tally.fail(&entry.path, &Failure::Target(error));
-                return Ok(());
+                return Ok(false);
             }
         };
         let placement = Placement { meta: &meta, existing };
@@ -354,9 +365,12 @@ impl<'a> Restorer<'a> {
                 let mut counts = self.tally.counts();
                 let is_symlink = entry.version.kind == EntryKind::Symlink;
                 *if is_symlink { &mut counts.symlinks } else { &mut counts.specials } += 1;
+                Ok(true)
             }
-            Err(error) => self.tally.fail(&entry.path, &Failure::Target(error)),
+            Err(error) => {
+                self.tally.fail(&entry.path, &Failure::Target(error));
+                Ok(false)
+            }
         }
-        Ok(())
     }
 }

@@ -77,7 +77,7 @@ fn files_of_every_shape_come_back_byte_for_byte_under_both_hashes() {
             shapes.iter().map(|(name, bits)| (*name, Node::File(FileNode::of_bits(bits.clone())))).collect();
         let run = repo.run(&nodes);
         let dest = repo.dir.path().join("out");
-        let options = RevertOptions { run, dest, overwrite: None, workers: Some(workers) };
+        let options = RevertOptions { run, dest, overwrite: None, workers: Some(workers), numeric_ids: false };
         let report = revert_to_run(&mut repo.repository, &options, &Silent).unwrap();
         assert_eq!((report.problems.as_slice(), report.exit()), (&[][..], Exit::Done));
         let total: u64 = shapes.iter().map(|(_, bits)| bytes_of(bits).len() as u64).sum();
@@ -126,7 +126,13 @@ fn an_earlier_run_comes_back_as_it_was() {
     let mut repo = TestRepo::new();
     let first = repo.run(&[("a", Node::bytes(b"old")), ("gone", Node::bytes(b"gone"))]);
     repo.run(&[("a", Node::bytes(b"new")), ("gone", Node::Gone), ("later", Node::bytes(b"x"))]);
-    let options = RevertOptions { run: first, dest: repo.dir.path().join("out"), overwrite: None, workers: None };
+    let options = RevertOptions {
+        run: first,
+        dest: repo.dir.path().join("out"),
+        overwrite: None,
+        workers: None,
+        numeric_ids: false,
+    };
     revert_to_run(&mut repo.repository, &options, &Silent).unwrap();
     assert_eq!(names(&repo.dir.path().join("out")), ["a", "gone"]);
     assert_eq!(fs::read(out(&repo, "a")).unwrap(), b"old");
