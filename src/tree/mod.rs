@@ -20,8 +20,10 @@ pub mod walk;
 
 mod beneath;
 mod fd_pool;
+mod project;
 mod target_attrs;
 mod target_dirs;
+mod target_holes;
 mod target_look;
 mod target_names;
 mod target_whole;

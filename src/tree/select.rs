@@ -154,6 +154,7 @@ mod tests {
             dev: 0,
             ino: 1,
             nlink: 1,
+            allocated: 0,
             rdev: 0,
             taken_ns: 0,
         }

@@ -15,6 +15,7 @@ mod util;
 mod attributes;
 mod damage;
 mod faults;
+mod fidelity;
 mod formats;
 mod history;
 mod interruption;

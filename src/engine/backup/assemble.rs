@@ -3,9 +3,10 @@
 
 use super::commit::CommitMsg;
 use super::items::{
-    DirContext, FileJob, HashStep, HashedPiece, InodeKey, Item, LargePart, RawSegment, ReadFile, SegmentChunk,
-    SmallOutcome, StagedChange, StagedFile, StagedRow,
+    DirContext, FileJob, HashStep, HashedPiece, InodeKey, Item, LargePart, RawSegment, ReadAttrs, ReadFile,
+    SegmentChunk, SmallOutcome, StagedChange, StagedFile, StagedRow,
 };
+use super::layout::{note_holes, zeros_of};
 use super::lookup::Lookup;
 use super::place::Placement;
 use super::rows::{detection_of, version_of};
@@ -332,9 +333,11 @@ impl<'w> Assembler<'w> {
     fn file(&mut self, job: &FileJob, read: ReadFile, gathered: Gathered) {
         let (extents, size) = gathered.extents.finish();
         let content = Content { size, hash: read.hash, extents };
-        let attrs_known = read.attrs.problem.is_none();
-        self.tally.problems.extend(read.attrs.problem);
-        let linked = LinkedContent { content, needs: gathered.needs, attrs: read.attrs.body, attrs_known };
+        let ReadAttrs { body: mut attrs, holes, problem } = read.attrs;
+        let attrs_known = problem.is_none();
+        note_holes(&mut attrs, holes.as_ref(), &zeros_of(&content.extents, size));
+        self.tally.problems.extend(problem);
+        let linked = LinkedContent { content, needs: gathered.needs, attrs, attrs_known };
         if job.link != 0 {
             let key = InodeKey { dev: job.stat.dev, ino: job.stat.ino };
             self.links.insert(key, linked.clone());

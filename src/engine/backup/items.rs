@@ -3,6 +3,7 @@
 
 use crate::catalog::versions::Change;
 use crate::codec::hash::PieceHash;
+use crate::model::attrs::Holes;
 use crate::model::content::Content;
 use crate::model::entry::Stat;
 use crate::model::ids::{ChunkId, ChunkNo, ContentId, FileHash, VolumeId};
@@ -67,8 +68,10 @@ pub enum HashedPiece {
 /// The attributes of a file that is read.
 #[derive(Debug)]
 pub struct ReadAttrs {
-    /// Encoded.
+    /// Encoded, without holes.
     pub body: Vec<u8>,
+    /// The file's holes, where they are known.
+    pub holes: Option<Holes>,
     /// Why some of them are missing.
     pub problem: Option<Problem>,
 }

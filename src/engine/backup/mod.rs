@@ -17,6 +17,7 @@ mod items;
 mod jobs;
 mod lanes;
 mod large;
+mod layout;
 mod links;
 mod lookup;
 mod place;

@@ -43,6 +43,7 @@ mod tests {
             uid: 0,
             gid: 0,
             size: 0,
+            allocated: 0,
             mtime_ns: 0,
             ctime_ns: 10_000_000_000,
             btime_ns: None,

@@ -211,7 +211,7 @@ impl<'s> Source<'s> {
         self.observer.advance(1, 0);
         Ok(match verdict {
             Verdict::Unchanged => Flow::Continue(()),
-            Verdict::Touch => match (self.attrs_now(dir, (name, stat)), old) {
+            Verdict::Touch => match (self.attrs_now(dir, (name, stat), old.and_then(|old| old.version.attr))?, old) {
                 // Told of; the row stays as it is, so that the next run looks again.
                 (None, _) => Flow::Continue(()),
                 (Some(now), Some(old)) if now != self.prior.attrs(old.version.attr)? => {
@@ -268,7 +268,9 @@ impl<'s> Source<'s> {
             }
             (Verdict::Touch, Some(old)) => {
                 if old.detection.ctime_ns != stat.ctime_ns || !old.detection.marks.attrs_known {
-                    let Some(now) = self.attrs_now(dir, (name, stat)) else { return Ok(Flow::Continue(())) };
+                    let Some(now) = self.attrs_now(dir, (name, stat), old.version.attr)? else {
+                        return Ok(Flow::Continue(()));
+                    };
                     if now != self.prior.attrs(old.version.attr)? {
                         return self.keep_content(dir, (name, stat, link), &old.version, emit);
                     }
