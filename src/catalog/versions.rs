@@ -75,6 +75,14 @@ const BURY: &str = "INSERT INTO past(dir, name, first_run, last_run, why, mode, 
      SELECT dir, name, first_run, ?3, ?4, mode, owner, size, mtime_ns, btime_ns, obj, link, attr, flags
      FROM live WHERE dir = ?1 AND name = ?2";
 
+/// Whether nothing but the names of owner and group is another. Numbers are what a file has; a name enters with the next
+/// version, so that a user's new name, or a release that records names, rewrites nothing.
+pub fn is_same_but_names(old: &Version, new: &Version) -> bool {
+    (old.owner.uid, old.owner.gid) == (new.owner.uid, new.owner.gid)
+        && old.owner != new.owner
+        && *old == Version { owner: old.owner.clone(), btime_ns: old.btime_ns, ..new.clone() }
+}
+
 /// Applies changes in one transaction, keeping the digest and the counts.
 pub struct Applier<'c> {
     conn: &'c Connection,
@@ -83,12 +91,20 @@ pub struct Applier<'c> {
     digest: StateDigest,
     counts: RunCounts,
     link_max: i64,
+    /// A version with nothing but other names of its owner is another one.
+    names_count: bool,
 }
 
 impl<'c> Applier<'c> {
     /// Starts from the state with digest `base`.
     pub fn new(conn: &'c Connection, run: ApplyRun, base: StateDigest) -> Self {
-        Self { conn, run, interner: Interner::default(), digest: base, counts: RunCounts::default(), link_max: 0 }
+        let (interner, counts) = (Interner::default(), RunCounts::default());
+        Self { conn, run, interner, digest: base, counts, link_max: 0, names_count: false }
+    }
+
+    /// For the rows of a record, of which each is to be taken as it is: whoever wrote it has decided.
+    pub fn exactly(self) -> Self {
+        Self { names_count: true, ..self }
     }
 
     /// The digest of the state as it is now.
@@ -148,7 +164,7 @@ impl<'c> Applier<'c> {
         };
         let old_version = old.resolve_beside(self.conn, (stored, version))?;
         let (old_hash, new_hash) = (old_version.row_hash(&full_path), version.row_hash(&full_path));
-        if old_hash == new_hash {
+        if old_hash == new_hash || (!self.names_count && is_same_but_names(&old_version, version)) {
             self.touch(place, (*detection, version.btime_ns))?;
             return Ok(Applied::Touched);
         }
@@ -333,4 +349,54 @@ pub fn next_link(conn: &Connection, source: SourceId) -> Result<i64> {
         .query_row("SELECT next_link FROM sources WHERE id = ?1", [source.0], |row| row.get(0))
         .optional()?
         .unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::settings::Settings;
+    use crate::catalog::{Catalog, runs};
+    use crate::model::ids::RepositoryUuid;
+    use crate::model::params::{ChunkerParams, Compression, HashAlgo, Reserve};
+    use crate::model::version::{Object, Owner};
+
+    #[test]
+    fn names_alone_are_no_change_of_a_run_but_a_record_is_taken_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            repository: RepositoryUuid([1; 16]),
+            hash: HashAlgo::Blake3,
+            chunker: ChunkerParams { min: 1 << 18, avg: 1 << 20, max: 1 << 22, normalization: 2 },
+            block_size: 1 << 20,
+            compression: Compression::None,
+            reserve: Reserve::Percent(1.0),
+        };
+        let catalog = Catalog::create(&dir.path().join("backup.cat"), &settings).unwrap();
+        let source = runs::intern_source(catalog.conn(), "host", "/src", &[]).unwrap();
+        let row = |user: &[u8], mode| Change::Put {
+            version: Version {
+                kind: EntryKind::Fifo,
+                mode,
+                owner: Owner { uid: 7, gid: 8, user: user.to_vec(), group: Vec::new() },
+                size: 0,
+                mtime_ns: 1,
+                btime_ns: None,
+                link: 0,
+                inconsistent: false,
+                object: Object::Nothing,
+                attrs: Vec::new(),
+            },
+            content: None,
+            detection: Detection::default(),
+        };
+        let run = |seq| ApplyRun { source, run: RunSeq(seq), prev: Some(RunSeq(seq - 1)) };
+        let mut first = Applier::new(catalog.conn(), run(1), StateDigest::EMPTY);
+        assert_eq!(first.apply(b"", b"f", &row(b"", 0o600)).unwrap(), Applied::Changed { before: None });
+        let mut second = Applier::new(catalog.conn(), run(2), first.digest());
+        assert_eq!(second.apply(b"", b"f", &row(b"ann", 0o600)).unwrap(), Applied::Touched);
+        assert_eq!(second.digest(), first.digest());
+        let mut third = Applier::new(catalog.conn(), run(3), second.digest()).exactly();
+        assert_eq!(third.apply(b"", b"f", &row(b"ann", 0o600)).unwrap(), Applied::Changed { before: None });
+        assert_ne!(third.digest(), second.digest());
+    }
 }

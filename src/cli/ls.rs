@@ -22,7 +22,7 @@ PATH is relative to the source's root, or absolute below it; without it, the roo
 
 Examples:
   raidtape ls
-  raidtape ls -lR photos/2026 --run 7
+  raidtape ls -lR photos/2026 --run 7         (-l: last changed, then born)
   raidtape ls /home/me/photos --json | jq -r .path")]
 pub struct LsArgs {
     /// A directory or a file of the source
@@ -33,7 +33,7 @@ pub struct LsArgs {
     /// Which source, where several fit: its name, or host:name
     #[arg(long)]
     source: Option<String>,
-    /// Also kind, mode, owner, size and time
+    /// Also kind, mode, owner, size, time of the last change and time of birth
     #[arg(short)]
     long: bool,
     /// Also all below it
@@ -66,6 +66,10 @@ struct Node<'a> {
     mode: u32,
     uid: u32,
     gid: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<String>,
     size: u64,
     mtime_ns: i64,
     btime_ns: Option<i64>,
@@ -87,6 +91,8 @@ impl<'a> From<&'a LsEntry> for Node<'a> {
             mode: entry.mode,
             uid: entry.uid,
             gid: entry.gid,
+            user: (!entry.user.is_empty()).then(|| String::from_utf8_lossy(&entry.user).into_owned()),
+            group: (!entry.group.is_empty()).then(|| String::from_utf8_lossy(&entry.group).into_owned()),
             size: entry.size,
             mtime_ns: entry.mtime_ns,
             btime_ns: entry.btime_ns,
@@ -115,11 +121,13 @@ fn print(out: &mut Output, entry: &LsEntry, is_long: bool) {
     }
     let size = if entry.kind == EntryKind::File { words::size(entry.size) } else { "-".to_owned() };
     let mark = if entry.inconsistent { " (changed while it was read)" } else { "" };
+    let who = |name: &[u8], number: u32| if name.is_empty() { number.to_string() } else { paths::words(name) };
+    let born = entry.btime_ns.map_or_else(|| "-".to_owned(), words::minute);
     out.line(&format!(
-        "{} {:>5} {:>5} {size:>10} {} {name}{mark}",
+        "{} {:>8} {:>8} {size:>10} {} {born:>16} {name}{mark}",
         mode_words(entry),
-        entry.uid,
-        entry.gid,
+        who(&entry.user, entry.uid),
+        who(&entry.group, entry.gid),
         words::minute(entry.mtime_ns),
     ));
 }

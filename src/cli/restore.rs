@@ -59,6 +59,9 @@ pub struct HowArgs {
     /// Threads that read, decode and write [default: one per core]
     #[arg(long, value_name = "N", value_parser = values::threads)]
     pub max_workers: Option<NonZeroUsize>,
+    /// Owners by number, not by the names that they had
+    #[arg(long)]
+    pub numeric_ids: bool,
 }
 
 /// Restores it.
@@ -90,6 +93,7 @@ pub fn how(args: &HowArgs, session: &Session) -> RestoreHow {
         dry_run: args.dry_run,
         strict: args.strict,
         names_all: session.global.verbose,
+        numeric_ids: args.numeric_ids,
         ..RestoreHow::default()
     }
 }

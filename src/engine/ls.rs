@@ -38,6 +38,12 @@ pub struct LsEntry {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Owner's name, where it was recorded.
+    #[serde(serialize_with = "shown")]
+    pub user: Vec<u8>,
+    /// Group's name, where it was recorded.
+    #[serde(serialize_with = "shown")]
+    pub group: Vec<u8>,
     /// Bytes of a regular file.
     pub size: u64,
     /// Last change of the content.
@@ -107,6 +113,8 @@ fn listed(repository: &Repository, entry: Entry) -> Result<LsEntry> {
         mode: version.mode,
         uid: owner.uid,
         gid: owner.gid,
+        user: owner.user,
+        group: owner.group,
         size: version.size,
         mtime_ns: version.mtime_ns,
         btime_ns: version.btime_ns,

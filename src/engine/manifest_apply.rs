@@ -108,7 +108,7 @@ impl<'c> ManifestApply<'c> {
         }
         let prev = newest.map(|run| run.seq);
         let apply_run = ApplyRun { source: self.source, run: self.meta.run_seq(), prev };
-        let mut applier = Applier::new(self.conn, apply_run, state);
+        let mut applier = Applier::new(self.conn, apply_run, state).exactly();
         while let Some((tag, body)) = reader.next_section()? {
             match tag {
                 SectionTag::Meta => return Err(FormatError::Invalid("head").into()),

@@ -1,22 +1,29 @@
 //! What a file system keeps of a file beside its inode's fields: extended attributes, POSIX ACLs and capabilities among
-//! them, and the flags of `chattr`.
+//! them, the flags of `chattr`, the project of quotas, and where the file has holes.
 
 /// Names and values of extended attributes.
 pub type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// Extended attributes and flags of one file.
+/// Ranges of a file for which nothing is stored on its disk: start and length, ascending, with something between any two.
+pub type Holes = Vec<(u64, u64)>;
+
+/// Extended attributes, flags, project and holes of one file.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Attrs {
     /// Ascending by name, each name once.
     pub xattrs: Xattrs,
     /// Inode flags, of [`FLAGS_KEPT`] alone.
     pub flags: u32,
+    /// Project that quotas count the file to; 0 for none.
+    pub project: u32,
+    /// Exactly these holes and no others; `None` for a file whose holes are the runs of zeros in its content.
+    pub holes: Option<Holes>,
 }
 
 impl Attrs {
     /// Whether there is nothing to keep.
     pub fn is_empty(&self) -> bool {
-        self.xattrs.is_empty() && self.flags == 0
+        self.xattrs.is_empty() && self.flags == 0 && self.project == 0 && self.holes.is_none()
     }
 }
 

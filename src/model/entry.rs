@@ -60,6 +60,8 @@ pub struct Stat {
     pub gid: u32,
     /// Bytes of a regular file or of a symlink's target.
     pub size: u64,
+    /// Bytes that the file system keeps for it: fewer than its size where it has holes.
+    pub allocated: u64,
     /// Last change of the content.
     pub mtime_ns: i64,
     /// Last change of the inode.

@@ -29,6 +29,10 @@ pub const LINK_TARGET_LEN_MAX: usize = 4096;
 /// beyond is a problem of that file, and not stored.
 pub const ATTRS_LEN_MAX: usize = 1 << 20;
 
+/// Holes of one file that are remembered at most, each in its place; a file with more has them where whole chunks of it
+/// are zeros. 200 KiB for each version of such a file.
+pub const HOLES_MAX: usize = 1 << 15;
+
 /// Chunks of one extent at most, so that the extents that hold a given chunk are found by an index range.
 pub const EXTENT_CHUNKS_MAX: u32 = 256;
 

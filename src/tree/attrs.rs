@@ -5,9 +5,10 @@
 use std::io;
 
 use rustix::fd::{AsRawFd, BorrowedFd};
-use rustix::fs::{fgetxattr, flistxattr, ioctl_getflags, lgetxattr, llistxattr};
+use rustix::fs::{fgetxattr, flistxattr, lgetxattr, llistxattr};
 use rustix::io::Errno;
 
+use super::project::{flags_and_project, has_none};
 use crate::model::attrs::{Attrs, FLAGS_KEPT};
 use crate::model::limits::ATTRS_LEN_MAX;
 
@@ -26,12 +27,12 @@ pub struct FoundAttrs {
     pub failed: Option<io::Error>,
 }
 
-/// Those of an open file or directory.
-pub(super) fn attrs_of_fd(fd: BorrowedFd<'_>) -> FoundAttrs {
+/// Those of an open file or directory on the device `dev`.
+pub(super) fn attrs_of_fd(fd: BorrowedFd<'_>, dev: u64) -> FoundAttrs {
     let mut found = read_xattrs(|list| flistxattr(fd, list), |name, value| fgetxattr(fd, name, value));
-    match ioctl_getflags(fd) {
-        Ok(flags) => found.attrs.flags = flags.bits() & FLAGS_KEPT,
-        Err(Errno::NOTTY | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {}
+    match flags_and_project(fd, dev) {
+        Ok((flags, project)) => (found.attrs.flags, found.attrs.project) = (flags & FLAGS_KEPT, project),
+        Err(error) if has_none(error) => {}
         Err(error) => found.failed = found.failed.or(Some(error.into())),
     }
     found
@@ -122,7 +123,7 @@ mod tests {
         for (name, value) in [("user.b", long.as_slice()), ("user.a", b""), ("user.c", b"\0\xff")] {
             fsetxattr(&file, name, value, XattrFlags::empty()).unwrap();
         }
-        let FoundAttrs { attrs, failed } = attrs_of_fd(file.as_fd());
+        let FoundAttrs { attrs, failed } = attrs_of_fd(file.as_fd(), 1);
         assert!(failed.is_none(), "{failed:?}");
         let own: Vec<_> = attrs.xattrs.iter().filter(|(name, _)| name.starts_with(b"user.")).collect();
         let pair = |name: &[u8], value: &[u8]| (name.to_vec(), value.to_vec());
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn a_file_system_without_attributes_has_none() {
         let file = std::fs::File::open("/proc/self/status").unwrap();
-        let found = attrs_of_fd(file.as_fd());
+        let found = attrs_of_fd(file.as_fd(), 2);
         assert!(found.attrs.is_empty() && found.failed.is_none(), "{found:?}");
     }
 }

@@ -123,7 +123,7 @@ impl Dir {
     /// error only when the name cannot be opened or is another kind of file by now.
     pub fn attrs(&self, name: &[u8], kind: EntryKind) -> io::Result<FoundAttrs> {
         if name.is_empty() {
-            return self.with_fd(|fd| Ok(attrs_of_fd(fd)));
+            return self.with_fd(|fd| Ok(attrs_of_fd(fd, stat_fd(fd)?.dev)));
         }
         self.with_name(name, |dir| {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
@@ -133,10 +133,11 @@ impl Dir {
                 _ => return Ok(attrs_of_name(dir, name)),
             };
             let opened = open_quietly(|atime| rustix::fs::openat(dir, name, flags | atime, Mode::empty()))?;
-            if stat_fd(&opened)?.kind != kind {
+            let found = stat_fd(&opened)?;
+            if found.kind != kind {
                 return Err(io::Error::other("it is another kind of file by now"));
             }
-            Ok(attrs_of_fd(opened.as_fd()))
+            Ok(attrs_of_fd(opened.as_fd(), found.dev))
         })
     }
 

@@ -194,6 +194,7 @@ mod tests {
             dev: 0,
             ino: 1,
             nlink: 1,
+            allocated: 0,
             rdev: 0,
             taken_ns: 0,
         }

@@ -11,7 +11,9 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::attrs::{FoundAttrs, attrs_of_fd};
 use super::stat::{stamp_clock_ns, stat_fd};
+use crate::model::attrs::Holes;
 use crate::model::entry::{EntryKind, Stat};
+use crate::model::limits::HOLES_MAX;
 
 /// The longest tick of the clock that stamps files: that of a 100 Hz timer.
 const TICK_NS: i64 = 10_000_000;
@@ -64,7 +66,7 @@ impl SourceFile {
 
     /// Its extended attributes and flags.
     pub fn attrs(&self) -> FoundAttrs {
-        attrs_of_fd(self.fd.as_fd())
+        attrs_of_fd(self.fd.as_fd(), self.opened.dev)
     }
 
     /// Reads at an offset, once; returns how many bytes, 0 at the end of the file.
@@ -94,6 +96,31 @@ impl SourceFile {
             Err(Errno::NXIO) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// All holes below `size`; `None` where the file system does not tell, or where there are more than can be kept.
+    pub fn holes(&self, size: u64) -> Option<Holes> {
+        let (mut holes, mut at) = (Holes::new(), 0);
+        while at < size {
+            let data = match rustix::fs::seek(&self.fd, SeekFrom::Data(at)) {
+                Ok(data) => data.min(size),
+                Err(Errno::NXIO) => size,
+                Err(_) => return None,
+            };
+            if data > at {
+                holes.push((at, data - at));
+            }
+            if data == size || holes.len() > HOLES_MAX {
+                break;
+            }
+            let end = match rustix::fs::seek(&self.fd, SeekFrom::Hole(data)) {
+                Ok(end) => end,
+                Err(Errno::NXIO) => size,
+                Err(_) => return None,
+            };
+            at = Some(end).filter(|end| *end > data)?;
+        }
+        (holes.len() <= HOLES_MAX).then_some(holes)
     }
 
     /// Tells the kernel to read ahead generously. A file system that does not listen is no error.

@@ -79,6 +79,7 @@ fn from_statx(answer: &Statx, taken_ns: i64) -> io::Result<Stat> {
         uid: answer.stx_uid,
         gid: answer.stx_gid,
         size: answer.stx_size,
+        allocated: answer.stx_blocks.saturating_mul(512),
         mtime_ns: ns(&answer.stx_mtime),
         ctime_ns: ns(&answer.stx_ctime),
         btime_ns: has_birth.then(|| ns(&answer.stx_btime)),

@@ -151,6 +151,7 @@ pub fn stat_of_stream(kind: EntryKind) -> Stat {
         ino: 0,
         nlink: 1,
         rdev: 0,
+        allocated: 0,
         taken_ns: now_ns,
     }
 }

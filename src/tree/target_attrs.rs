@@ -9,6 +9,7 @@ use rustix::fs::{
 use rustix::io::{Errno, Result};
 
 use super::attrs::sized;
+use super::project::set_project;
 use crate::model::attrs::{Attrs, FLAGS_FIRST, FLAGS_KEPT};
 
 /// What a name may have inherited or had before: taken away where the restored version has none of it. Labels of security
@@ -30,6 +31,11 @@ pub(super) fn set_xattrs(fd: BorrowedFd<'_>, attrs: &Attrs) -> Result<bool> {
         is_refused |= refused(fsetxattr(fd, name.as_slice(), value, XattrFlags::empty()))?;
     }
     Ok(is_refused)
+}
+
+/// Sets the project id, if there is one; whether that was refused. What has none is counted where its directory is.
+pub(super) fn give_project(fd: BorrowedFd<'_>, project: u32) -> Result<bool> {
+    if project == 0 { Ok(false) } else { refused(set_project(fd, project)) }
 }
 
 /// Sets the access ACL; whether it was refused.

@@ -16,6 +16,7 @@ use super::error::TreeError;
 use super::fd_pool::Slot;
 use super::target::{Existing, Shared};
 use super::target_attrs::set_first_flags;
+use super::target_holes::set_holes;
 use super::target_meta::{MetaOutcome, TargetMeta, set_meta};
 use super::target_names::put_in_place;
 use crate::model::attrs::Attrs;
@@ -97,6 +98,9 @@ impl TargetFile {
     fn finish_inner(&self, meta: &TargetMeta, existing: Existing) -> io::Result<MetaOutcome> {
         self.reach_len()?;
         let fd = self.fd()?;
+        if let Some(holes) = meta.holes() {
+            set_holes(fd.as_fd(), self.len, holes)?;
+        }
         let outcome = set_meta(fd.as_fd(), meta, !self.shared.hands_down())?;
         let (parent, name) = split(&self.path);
         let dir = self.shared.dirs.open(parent)?;

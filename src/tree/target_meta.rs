@@ -4,8 +4,10 @@
 //! may set attributes only while the mode lets him write; the mode is the mask of an ACL, so that comes after it; the time
 //! comes last, because whoever finds it right takes all the rest for done.
 
-use super::target_attrs::{access_acl, clear_others, set_access_acl, set_flags, set_xattrs, set_xattrs_of_path};
-use crate::model::attrs::{Attrs, FLAGS_LAST};
+use super::target_attrs::{
+    access_acl, clear_others, give_project, set_access_acl, set_flags, set_xattrs, set_xattrs_of_path,
+};
+use crate::model::attrs::{Attrs, FLAGS_LAST, Holes};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 use rustix::fs::{AtFlags, CWD, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid};
 use rustix::io::{Errno, Result};
@@ -28,6 +30,13 @@ pub struct TargetMeta {
     /// Exactly these extended attributes and flags; `None` leaves what is there. The flags of `FLAGS_LAST` are set by
     /// [`super::target::Target::set_last_flags`].
     pub attrs: Option<Arc<Attrs>>,
+}
+
+impl TargetMeta {
+    /// The holes that a file shall have, where they are not its runs of zeros.
+    pub(super) fn holes(&self) -> Option<&Holes> {
+        self.attrs.as_ref().and_then(|attrs| attrs.holes.as_ref())
+    }
 }
 
 /// What the system or the file system would not set; the rest is set.
@@ -63,6 +72,7 @@ pub(super) fn set_meta(fd: BorrowedFd<'_>, meta: &TargetMeta, is_fresh: bool) ->
             attrs_refused = true;
             mode_refused |= refused(rustix::fs::fchmod(fd, mode_without_acl(mode(meta, owner_refused), acl)))?;
         }
+        attrs_refused |= give_project(fd, attrs.project)?;
         flags_refused = set_flags(fd, attrs.flags & !FLAGS_LAST, is_fresh)?;
     }
     let time_refused = refused(rustix::fs::futimens(fd, &times(meta)))?;

@@ -133,7 +133,7 @@ fn kind_and_number(special: Special) -> (EntryKind, u64) {
 
 impl Look {
     fn at(fd: BorrowedFd<'_>, stat: &Stat) -> Self {
-        let found = attrs_of_fd(fd);
+        let found = attrs_of_fd(fd, stat.dev);
         Self {
             owner: (stat.uid, stat.gid),
             mode: stat.mode,
@@ -150,7 +150,9 @@ impl Look {
             let has_flags = there & !FLAGS_LAST == wanted_flags & !FLAGS_LAST
                 // Those that are missing of the last ones are set last.
                 && there & FLAGS_LAST & !wanted_flags == 0;
-            self.is_complete && has_flags && has_xattrs(&self.attrs.xattrs, &wanted.xattrs)
+            // What has none is counted where its directory is.
+            let has_project = wanted.project == 0 || self.attrs.project == wanted.project;
+            self.is_complete && has_flags && has_project && has_xattrs(&self.attrs.xattrs, &wanted.xattrs)
         };
         (but_owner || is_owned_by(&self.owner, meta))
             && self.mode == mode(meta, but_owner).as_raw_mode()

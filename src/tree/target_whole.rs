@@ -13,6 +13,7 @@ use super::error::TreeError;
 use super::stat::{stat_at, stat_fd};
 use super::target::Target;
 use super::target_attrs::set_first_flags;
+use super::target_holes::set_holes;
 use super::target_meta::{MetaOutcome, TargetMeta, set_meta};
 use crate::model::path::split;
 
@@ -24,12 +25,13 @@ impl Target {
     pub fn write_whole(&self, path: &[u8], bytes: &[u8], meta: &TargetMeta) -> Result<MetaOutcome, TreeError> {
         let dir = self.shared.parent(path)?;
         let name = split(path).1;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = retry_on_intr(|| rustix::fs::openat(&*dir, name, flags, Mode::RUSR | Mode::WUSR));
         let file = opened.map_err(TreeError::at(path))?;
         let prepared = set_first_flags(file.as_fd(), meta.attrs.as_deref()).map_err(io::Error::from);
         let filled = prepared
             .and_then(|()| write_all(&file, bytes))
+            .and_then(|()| meta.holes().map_or(Ok(()), |holes| set_holes(file.as_fd(), bytes.len() as u64, holes)))
             .and_then(|()| Ok(set_meta(file.as_fd(), meta, !self.shared.hands_down())?));
         filled.map_err(|error| {
             remove_own(&dir, name, &file);

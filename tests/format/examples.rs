@@ -2,11 +2,13 @@
 
 use crate::fences;
 use raidtape::codec::hash::hash_bytes;
+use raidtape::format::attrs;
 use raidtape::format::block::{BlockTable, SegmentEntry};
 use raidtape::format::bytes::Reader;
 use raidtape::format::container::{ContainerKind, Header, SegmentHeader, SegmentKind, Trailer};
 use raidtape::format::manifest::{BlockRecord, DictionaryRun, SectionTag};
 use raidtape::format::manifest_rows::{ContentOp, PutRow, Row, RowDecoder, RowEncoder};
+use raidtape::model::attrs::Attrs;
 use raidtape::model::entry::EntryKind;
 use raidtape::model::ids::{BlockId, ChunkId, ChunkNo, FileHash, RepositoryUuid, VolumeUuid};
 use raidtape::model::params::HashAlgo;
@@ -200,6 +202,19 @@ fn the_example_of_rows() {
 }
 
 #[test]
+fn the_example_of_attributes() {
+    let bytes = fences::bytes("attributes");
+    let expected = Attrs {
+        xattrs: vec![(b"user.a".to_vec(), b"hi".to_vec())],
+        flags: 0x80,
+        project: 77,
+        holes: Some(vec![(4096, 8192), (16_384, 4096)]),
+    };
+    assert_bytes(&bytes, &attrs::encode(&expected));
+    assert_eq!(attrs::decode(&bytes).unwrap(), expected);
+}
+
+#[test]
 fn the_example_of_a_row_hash() {
     let mut link = put(b"to", EntryKind::Symlink, (0o777, 132), Object::Target(b"note".to_vec())).version;
     link.owner = Owner { uid: 1000, gid: 100, user: Vec::new(), group: Vec::new() };
@@ -210,6 +225,7 @@ fn the_example_of_a_row_hash() {
 
 #[test]
 fn every_example_of_the_document_is_looked_at_here() {
-    let known = ["header", "segment", "table", "trailer", "blocks", "dictionary", "rows", "canonical row"];
+    let known =
+        ["header", "segment", "table", "trailer", "blocks", "dictionary", "attributes", "rows", "canonical row"];
     assert_eq!(fences::names(), known);
 }

@@ -105,8 +105,17 @@ fn op() -> impl Strategy<Value = ContentOp> {
 /// Encoded attributes.
 fn attrs() -> impl Strategy<Value = Vec<u8>> {
     let xattrs = proptest::collection::btree_map(name(), vec(any::<u8>(), 0..20), 0..4);
-    (xattrs, any::<u32>()).prop_map(|(xattrs, flags)| {
-        encode_attrs(&Attrs { xattrs: xattrs.into_iter().collect(), flags: flags & FLAGS_KEPT })
+    let holes = vec((1..1_u64 << 40, 1..1_u64 << 40), 0..4).prop_map(|steps| {
+        let mut at = 0;
+        let hole = |(gap, len)| {
+            let start = at + gap;
+            at = start + len;
+            (start, len)
+        };
+        steps.into_iter().map(hole).collect()
+    });
+    (xattrs, any::<u32>(), any::<u32>(), proptest::option::of(holes)).prop_map(|(xattrs, flags, project, holes)| {
+        encode_attrs(&Attrs { xattrs: xattrs.into_iter().collect(), flags: flags & FLAGS_KEPT, project, holes })
     })
 }
 

@@ -5,6 +5,7 @@ use crate::util::bench::{Bench, Said};
 use crate::util::disk::{Disk, make_image};
 use crate::util::needs::{has, has_root, has_tools, is_installed};
 use crate::util::oracle::{assert_rsync_silent, snapshot};
+use crate::util::told::{assert_told, run, thaw, told};
 use crate::util::tree::{Rng, make_fifo, write};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -15,49 +16,6 @@ const TOOLS: [&str; 6] = ["setfattr", "getfattr", "setfacl", "getfacl", "chattr"
 
 /// Capabilities of ping: cap_net_raw, permitted and effective.
 const CAPABILITY: &str = "0x0100000200200000000000000000000000000000";
-
-#[track_caller]
-fn run(dir: &Path, words: &[&str]) -> String {
-    let done = Command::new(words[0]).args(&words[1..]).current_dir(dir).output().expect("a tool that starts");
-    assert!(done.status.success(), "{words:?}: {}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8_lossy(&done.stdout).into_owned()
-}
-
-/// All attributes of a tree as the system's tools tell them. Flags only of files and directories, and only those that
-/// a user may set.
-fn told(dir: &Path) -> Vec<String> {
-    let xattrs = run(dir, &["getfattr", "-R", "-P", "-h", "-d", "-m", "-", "-e", "hex", "."]);
-    // What is there of security modules is the same on both sides and not ours to compare in order.
-    let mut blocks: Vec<String> = xattrs
-        .split("\n\n")
-        .map(|block| {
-            let mut lines: Vec<&str> = block.lines().filter(|line| !line.starts_with("system.posix_acl")).collect();
-            lines.sort_unstable();
-            lines.join("\n")
-        })
-        .filter(|block| block.contains('='))
-        .collect();
-    let acls = run(dir, &["getfacl", "-R", "-P", "-n", "."]);
-    blocks.extend(acls.split("\n\n").filter(|block| !block.trim().is_empty()).map(str::to_owned));
-    let flags = run(dir, &["lsattr", "-R", "-a", "."]);
-    for line in flags.lines().filter(|line| line.contains(" ./") && !line.ends_with("/..")) {
-        let (flags, path) = line.trim().split_once(' ').expect("flags and a path");
-        let flags: String = flags.chars().filter(|flag| !"-eIENhV".contains(*flag)).collect();
-        blocks.push(format!("{path} {flags}"));
-    }
-    blocks.sort();
-    blocks
-}
-
-/// Expects the same attributes; says which are not.
-#[track_caller]
-fn assert_told(found: &[String], wanted: &[String], what: &str) {
-    let only = |these: &[String], those: &[String]| -> Vec<String> {
-        these.iter().filter(|block| !those.contains(block)).cloned().collect()
-    };
-    let (more, missing) = (only(found, wanted), only(wanted, found));
-    assert!(more.is_empty() && missing.is_empty(), "{what}: found {more:#?}, wanted {missing:#?}");
-}
 
 /// Every kind of name with every kind of attribute that its file system takes.
 fn grow(dir: &Path, kind: &str) {
@@ -91,12 +49,6 @@ fn grow(dir: &Path, kind: &str) {
     }
     run(dir, &["chattr", "+i", "frozen", "shut"]);
     run(dir, &["chattr", "+a", "grows"]);
-}
-
-fn thaw(dir: &Path) {
-    // It complains of links and pipes.
-    let thawed = Command::new("chattr").args(["-R", "-f", "-ia", "."]).current_dir(dir).status();
-    thawed.expect("chattr starts");
 }
 
 /// A bench whose source and restored trees lie on a file system of this kind.

@@ -16,6 +16,7 @@ mod attributes;
 mod damage;
 mod deleting;
 mod faults;
+mod fidelity;
 mod formats;
 mod history;
 mod interruption;

@@ -5,10 +5,12 @@ pub mod bench;
 pub mod changes;
 pub mod disk;
 pub mod five;
+pub mod nasty;
 pub mod needs;
 pub mod oracle;
 #[cfg(target_arch = "x86_64")]
 pub mod stage;
+pub mod told;
 #[cfg(target_arch = "x86_64")]
 pub mod tracer;
 pub mod tree;

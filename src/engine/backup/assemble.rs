@@ -3,10 +3,11 @@
 
 use super::commit::CommitMsg;
 use super::items::{
-    DirContext, FileJob, HashStep, HashedPiece, InodeKey, Item, LargePart, RawSegment, ReadFile, SegmentChunk,
-    SmallOutcome, StagedChange, StagedFile, StagedRow,
+    DirContext, FileJob, HashStep, HashedPiece, InodeKey, Item, LargePart, RawSegment, ReadAttrs, ReadFile,
+    SegmentChunk, SmallOutcome, StagedChange, StagedFile, StagedRow,
 };
 use super::jobs::content_problem;
+use super::layout::{note_holes, zeros_of};
 use super::lookup::Lookup;
 use super::place::Placement;
 use super::rows::{detection_of, version_of};
@@ -23,6 +24,7 @@ use crate::model::limits::SEGMENT_RAW_MAX;
 use crate::model::params::HashAlgo;
 use crate::model::problem::{Problem, ProblemOp};
 use crate::model::version::Object;
+use crate::tree::names::Names;
 use crossbeam_channel::{Receiver, Sender};
 use hashbrown::HashMap;
 use std::sync::Arc;
@@ -97,6 +99,7 @@ pub struct Assembler<'w> {
     next_ticket: u64,
     open: Vec<[Option<RawSegment>; 2]>,
     links: HashMap<InodeKey, LinkedContent>,
+    names: Names,
     large: Option<LargeFile>,
     staged: Vec<StagedRow>,
     /// What was read.
@@ -119,6 +122,7 @@ impl<'w> Assembler<'w> {
             next_ticket: 0,
             open,
             links: HashMap::new(),
+            names: Names::default(),
             large: None,
             staged: Vec::new(),
             tally: Tally::default(),
@@ -330,10 +334,13 @@ impl<'w> Assembler<'w> {
     fn file(&mut self, job: &FileJob, read: ReadFile, gathered: Gathered) {
         let (extents, size) = gathered.extents.finish();
         let content = Content { size, hash: read.hash, extents };
-        let attrs_known = read.attrs.problem.is_none();
-        self.tally.problems.extend(content_problem(job, &read));
-        self.tally.problems.extend(read.attrs.problem);
-        let linked = LinkedContent { content, needs: gathered.needs, attrs: read.attrs.body, attrs_known };
+        let problem = content_problem(job, &read);
+        self.tally.problems.extend(problem);
+        let ReadAttrs { body: mut attrs, holes, problem } = read.attrs;
+        let attrs_known = problem.is_none();
+        note_holes(&mut attrs, holes.as_ref(), &zeros_of(&content.extents, size));
+        self.tally.problems.extend(problem);
+        let linked = LinkedContent { content, needs: gathered.needs, attrs, attrs_known };
         if job.link != 0 {
             let key = InodeKey { dev: job.stat.dev, ino: job.stat.ino };
             self.links.insert(key, linked.clone());
@@ -361,7 +368,8 @@ impl<'w> Assembler<'w> {
         LinkedContent { content, needs, attrs, attrs_known }: LinkedContent,
         inconsistent: bool,
     ) {
-        let mut version = version_of(stat, job.link, Object::Content(content.hash));
+        let owner = self.names.owner(stat.uid, stat.gid);
+        let mut version = version_of(stat, owner, job.link, Object::Content(content.hash));
         version.size = content.size;
         version.inconsistent = inconsistent;
         version.attrs = attrs;

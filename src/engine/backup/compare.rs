@@ -151,6 +151,7 @@ mod tests {
             uid: 1,
             gid: 2,
             size: 10,
+            allocated: 512,
             mtime_ns: 5,
             ctime_ns: 6,
             btime_ns: Some(1),

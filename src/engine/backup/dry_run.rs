@@ -1,16 +1,18 @@
 //! `backup --dry-run`: walks, compares, reads and hashes as a backup does, and looks up what would be new; writes nothing,
 //! locks nothing, and needs no volume. What a backup first brings in from its volumes is not known to it.
 
-use super::items::{FileJob, HashStep, HashedPiece, InodeKey, Item, LargePart, ReadFile};
+use super::items::{FileJob, HashStep, HashedPiece, InodeKey, Item, LargePart, ReadAttrs, ReadFile};
 use super::jobs::{HashContext, content_problem};
+use super::layout::{note_holes, zeros_of};
 use super::lookup::Lookup;
 use super::origin::Origin;
 use super::prior::Prior;
 use super::rows::version_of;
 use super::{BackupOptions, WALK_THREADS_MAX, detection, finish};
 use crate::catalog::changes::ChangeKind;
+use crate::catalog::contents::ExtentBuilder;
 use crate::catalog::runs;
-use crate::catalog::versions::Change;
+use crate::catalog::versions::{Change, is_same_but_names};
 use crate::catalog::view::{self, AsOf};
 use crate::catalog::{Catalog, CatalogError};
 use crate::codec::chunker::Chunker;
@@ -20,10 +22,11 @@ use crate::engine::observer::{Expected, Observer, Phase};
 use crate::engine::repository::Repository;
 use crate::format::manifest::RunCounts;
 use crate::model::entry::EntryKind;
-use crate::model::ids::{ChunkId, FileHash, RunSeq, SourceId};
+use crate::model::ids::{ChunkId, ChunkNo, FileHash, RunSeq, SourceId};
 use crate::model::path::join;
 use crate::model::problem::Problem;
 use crate::model::version::{EndReason, Object, Version};
+use crate::tree::names::Names;
 use hashbrown::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -74,6 +77,8 @@ pub fn dry_run(
         context: HashContext { algo: settings.hash, chunker },
         new: HashSet::new(),
         large: None,
+        last_no: 0,
+        names: Names::default(),
         links: HashMap::new(),
         counts: RunCounts::default(),
         problems: Vec::new(),
@@ -118,7 +123,10 @@ struct Rehearsal<'r> {
     context: HashContext,
     /// Chunks that would be new, once each.
     new: HashSet<ChunkId>,
-    large: Option<FileHasher>,
+    large: Option<(FileHasher, ExtentBuilder)>,
+    /// Stands for the numbers that chunks would get: only where zeros lie is asked for.
+    last_no: i64,
+    names: Names,
     /// What files with several names hold, with their attributes.
     links: HashMap<InodeKey, (FileHash, u64, Vec<u8>)>,
     counts: RunCounts,
@@ -145,8 +153,9 @@ impl Rehearsal<'_> {
                         Ok((read, pieces)) => {
                             observer.advance(1, read.size);
                             self.counts.bytes_read += read.size;
-                            self.pieces(&pieces)?;
-                            self.file(&job, read)?;
+                            let mut extents = ExtentBuilder::default();
+                            self.pieces(&pieces, &mut extents)?;
+                            self.file(&job, read, extents)?;
                         }
                         Err(problem) => self.problems.push(problem),
                     }
@@ -155,9 +164,9 @@ impl Rehearsal<'_> {
             }
             Item::Part(part) => self.part(part, observer),
             Item::LargeEnd { job, stat, size, is_inconsistent, attrs } => {
-                let Some(hasher) = self.large.take() else { return Ok(()) };
+                let Some((hasher, extents)) = self.large.take() else { return Ok(()) };
                 let hash = FileHash(hasher.finish());
-                self.file(&job, ReadFile { stat, hash, size, is_inconsistent, attrs: *attrs })
+                self.file(&job, ReadFile { stat, hash, size, is_inconsistent, attrs: *attrs }, extents)
             }
             Item::LargeFailed(problem) => {
                 self.large = None;
@@ -168,7 +177,8 @@ impl Rehearsal<'_> {
                 let key = InodeKey { dev: job.stat.dev, ino: job.stat.ino };
                 match self.links.get(&key).cloned() {
                     Some((hash, size, attrs)) => {
-                        let version = version_of(&job.stat, job.link, Object::Content(hash));
+                        let owner = self.names.owner(job.stat.uid, job.stat.gid);
+                        let version = version_of(&job.stat, owner, job.link, Object::Content(hash));
                         self.put(&join(&job.dir.path, &job.name), &Version { size, attrs, ..version })
                     }
                     // Its first name could not be read, and that is told.
@@ -182,7 +192,8 @@ impl Rehearsal<'_> {
     fn part(&mut self, part: LargePart, observer: &dyn Observer) -> Done {
         let LargePart { is_restart, buffer, pieces, hashes, .. } = part;
         let large = self.large.take().filter(|_| !is_restart);
-        let mut hasher = large.unwrap_or_else(|| FileHasher::new(self.context.algo));
+        let (mut hasher, mut extents) =
+            large.unwrap_or_else(|| (FileHasher::new(self.context.algo), ExtentBuilder::default()));
         for step in hashes {
             match step {
                 HashStep::Piece { hash, range } => {
@@ -196,11 +207,22 @@ impl Rehearsal<'_> {
                 }
             }
         }
-        self.large = Some(hasher);
-        self.pieces(&pieces)
+        self.pieces(&pieces, &mut extents)?;
+        self.large = Some((hasher, extents));
+        Ok(())
     }
 
-    fn pieces(&mut self, pieces: &[HashedPiece]) -> Done {
+    fn pieces(&mut self, pieces: &[HashedPiece], extents: &mut ExtentBuilder) -> Done {
+        for piece in pieces {
+            match piece {
+                HashedPiece::Chunk { range, .. } => {
+                    self.last_no += 1;
+                    // Chunks are bounded by 4 MiB.
+                    extents.push_chunk(ChunkNo(self.last_no), u32::try_from(range.len()).unwrap_or(u32::MAX));
+                }
+                HashedPiece::Zeros(len) => extents.push_zeros(*len),
+            }
+        }
         let chunks = || {
             pieces.iter().filter_map(|piece| match piece {
                 HashedPiece::Chunk { id, range, .. } => Some((id, range.len() as u64)),
@@ -216,15 +238,18 @@ impl Rehearsal<'_> {
         Ok(())
     }
 
-    fn file(&mut self, job: &FileJob, read: ReadFile) -> Done {
+    fn file(&mut self, job: &FileJob, read: ReadFile, extents: ExtentBuilder) -> Done {
         self.problems.extend(content_problem(job, &read));
-        let attrs = read.attrs.body;
-        self.problems.extend(read.attrs.problem);
+        let ReadAttrs { body: mut attrs, holes, problem } = read.attrs;
+        let (extents, size) = extents.finish();
+        note_holes(&mut attrs, holes.as_ref(), &zeros_of(&extents, size));
+        self.problems.extend(problem);
         if job.link != 0 {
             let key = InodeKey { dev: job.stat.dev, ino: job.stat.ino };
             self.links.insert(key, (read.hash, read.size, attrs.clone()));
         }
-        let mut version = version_of(&read.stat, job.link, Object::Content(read.hash));
+        let owner = self.names.owner(read.stat.uid, read.stat.gid);
+        let mut version = version_of(&read.stat, owner, job.link, Object::Content(read.hash));
         (version.size, version.attrs, version.inconsistent) = (read.size, attrs, read.is_inconsistent);
         self.put(&join(&job.dir.path, &job.name), &version)
     }
@@ -241,7 +266,7 @@ impl Rehearsal<'_> {
             return Ok(());
         };
         let old = old.version.resolve(conn)?;
-        if old.row_hash(path) == version.row_hash(path) {
+        if old.row_hash(path) == version.row_hash(path) || is_same_but_names(&old, version) {
             return Ok(());
         }
         if old.kind == EntryKind::Dir && version.kind != EntryKind::Dir {

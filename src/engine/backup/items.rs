@@ -3,6 +3,7 @@
 
 use crate::catalog::versions::Change;
 use crate::codec::hash::PieceHash;
+use crate::model::attrs::Holes;
 use crate::model::content::Content;
 use crate::model::entry::Stat;
 use crate::model::ids::{ChunkId, ChunkNo, ContentId, FileHash, RunSeq, VolumeId};
@@ -69,8 +70,10 @@ pub enum HashedPiece {
 /// The attributes of a file that is read.
 #[derive(Debug)]
 pub struct ReadAttrs {
-    /// Encoded.
+    /// Encoded, without holes.
     pub body: Vec<u8>,
+    /// The file's holes, where they are known.
+    pub holes: Option<Holes>,
     /// Why some of them are missing.
     pub problem: Option<Problem>,
 }
@@ -110,7 +113,7 @@ pub enum Item {
     /// A large file was read to its end.
     LargeEnd {
         /// The file.
-        job: FileJob,
+        job: Box<FileJob>,
         /// As it was when it was opened.
         stat: Stat,
         /// Bytes that were read.

@@ -2,6 +2,7 @@
 //! here, a batch at a time; a large file's bytes come with the job.
 
 use super::items::{DirContext, FileJob, HashStep, HashedPiece, Item, LargePart, ReadAttrs, ReadFile};
+use super::layout::holes_of;
 use super::rescue::RescueJob;
 use crate::codec::chunker::Chunker;
 use crate::codec::compress::{is_all_zero, looks_incompressible};
@@ -168,7 +169,7 @@ fn read_small(
         let is_settled = source.settle();
         let read = is_settled.and_then(|is_settled| {
             read_once(&source, buffer)?;
-            let attrs = read_attrs(&source, file);
+            let attrs = read_attrs(&source, file, (buffer.len() - start) as u64, Some(&buffer[start..]));
             Ok((is_settled, attrs, source.stat()?))
         });
         let (is_settled, attrs, after) = read.map_err(|error| Problem::from_io(&path(), ProblemOp::Read, &error))?;
@@ -199,11 +200,15 @@ fn read_small(
     Ok((ReadFile { stat, hash, size, is_inconsistent: !is_same, attrs }, pieces))
 }
 
-/// What lies beside the bytes of an open file.
-pub fn read_attrs(source: &SourceFile, file: &FileJob) -> ReadAttrs {
+/// What lies beside the bytes of an open file of so many bytes; they themselves where they are at hand.
+pub fn read_attrs(source: &SourceFile, file: &FileJob, size: u64, bytes: Option<&[u8]>) -> ReadAttrs {
     let path = || crate::model::path::join(&file.dir.path, &file.name);
     let found = source.attrs();
-    ReadAttrs { body: attrs::encode(&found.attrs), problem: found.failed.map(|error| attrs_problem(&path(), &error)) }
+    ReadAttrs {
+        body: attrs::encode(&found.attrs),
+        holes: holes_of(source, size, (!found.attrs.xattrs.is_empty(), bytes)),
+        problem: found.failed.map(|error| attrs_problem(&path(), &error)),
+    }
 }
 
 /// Why attributes could not all be read.

@@ -45,7 +45,7 @@ pub fn read_large(file: &FileJob, chunker: &Chunker, emit: Emit<'_>) -> ControlF
                 return emit(Job::Ready(Item::LargeFailed(Problem::from_io(&path, ProblemOp::Read, &error))));
             }
         };
-        let attrs = Box::new(read_attrs(&source, file));
+        let attrs = Box::new(read_attrs(&source, file, size, None));
         let is_same = match source.stat() {
             Ok(after) => is_settled && is_unchanged(source.opened(), &after) && after.size == size,
             Err(error) => {
@@ -54,7 +54,7 @@ pub fn read_large(file: &FileJob, chunker: &Chunker, emit: Emit<'_>) -> ControlF
         };
         if is_same || reading == READINGS_MAX {
             let stat = *source.opened();
-            let end = Item::LargeEnd { job: file.clone(), stat, size, is_inconsistent: !is_same, attrs };
+            let end = Item::LargeEnd { job: Box::new(file.clone()), stat, size, is_inconsistent: !is_same, attrs };
             return emit(Job::Ready(end));
         }
     }

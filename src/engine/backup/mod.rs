@@ -20,6 +20,7 @@ mod items;
 mod jobs;
 mod lanes;
 mod large;
+mod layout;
 mod links;
 mod lookup;
 mod origin;

@@ -3,12 +3,12 @@
 use crate::model::entry::{EntryKind, Stat};
 use crate::model::version::{Detection, Marks, Object, Owner, Version};
 
-/// The version of a file as it was looked at.
-pub fn version_of(stat: &Stat, link: i64, object: Object) -> Version {
+/// The version of a file as it was looked at; `owner` is that of `stat` with its names.
+pub fn version_of(stat: &Stat, owner: Owner, link: i64, object: Object) -> Version {
     Version {
         kind: stat.kind,
         mode: stat.mode,
-        owner: Owner { uid: stat.uid, gid: stat.gid, ..Owner::default() },
+        owner,
         size: if stat.kind == EntryKind::File { stat.size } else { 0 },
         mtime_ns: stat.mtime_ns,
         btime_ns: stat.btime_ns,
@@ -43,6 +43,7 @@ mod tests {
             uid: 0,
             gid: 0,
             size: 0,
+            allocated: 0,
             mtime_ns: 0,
             ctime_ns: 10_000_000_000,
             btime_ns: None,

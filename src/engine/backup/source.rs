@@ -3,12 +3,13 @@
 
 mod attributes;
 mod forced;
+mod links;
 
 use super::compare::{Trust, Verdict, is_only_inode, judge};
-use super::items::{DirContext, FileJob, InodeKey, Item, RowItem};
+use super::items::{DirContext, FileJob, Item, RowItem};
 use super::jobs::{Job, SMALL_MAX, empty_mount, vanished_root};
 use super::large::{Emit, read_large};
-use super::links::{LinkGroup, LinkTable};
+use super::links::LinkTable;
 use super::prior::{Prior, PriorDir};
 use super::rows::{detection_of, version_of};
 use super::seen::{DetectionOptions, MountSeen, Seen};
@@ -24,6 +25,7 @@ use crate::model::path;
 use crate::model::problem::{Problem, ProblemOp};
 use crate::model::version::{EndReason, Object, Version};
 use crate::tree::list::Listing;
+use crate::tree::names::Names;
 use crate::tree::walk::Walker;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -43,6 +45,7 @@ pub struct Source<'s> {
     prior: Prior,
     options: DetectionOptions,
     links: LinkTable,
+    names: Names,
     chunker: Chunker,
     observer: &'s dyn Observer,
     batch: Vec<FileJob>,
@@ -68,6 +71,7 @@ impl<'s> Source<'s> {
             prior,
             options,
             links,
+            names: Names::default(),
             chunker,
             observer,
             batch: Vec::new(),
@@ -200,24 +204,25 @@ impl<'s> Source<'s> {
             }
             return self.file(dir, (name, stat, 0), (old, hint, trust), emit);
         }
+        let link = self.link_of_special(stat, old);
         let verdict = match old {
-            Some(old) => judge(stat, 0, (old, self.prior.owner(old.version.owner)?), trust),
+            Some(old) => judge(stat, link, (old, self.prior.owner(old.version.owner)?), trust),
             None => Verdict::Read,
         };
         self.observer.advance(1, 0);
         Ok(match verdict {
             Verdict::Unchanged => Flow::Continue(()),
-            Verdict::Touch => match (self.attrs_now(dir, (name, stat)), old) {
+            Verdict::Touch => match (self.attrs_now(dir, (name, stat), old.and_then(|old| old.version.attr))?, old) {
                 // Told of; the row stays as it is, so that the next run looks again.
                 (None, _) => Flow::Continue(()),
                 (Some(now), Some(old)) if now != self.prior.attrs(old.version.attr)? => {
-                    self.special(dir, (name, stat), (now, true), emit)
+                    self.special(dir, (name, stat, link), (now, true), emit)
                 }
                 _ => emit_touch(dir, (name, stat), emit),
             },
             Verdict::Metadata | Verdict::Read => {
                 let attrs = self.attrs_or_before(dir, (name, stat), old.and_then(|old| old.version.attr))?;
-                self.special(dir, (name, stat), attrs, emit)
+                self.special(dir, (name, stat, link), attrs, emit)
             }
         })
     }
@@ -226,7 +231,7 @@ impl<'s> Source<'s> {
     fn special(
         &mut self,
         dir: &Arc<DirContext>,
-        (name, stat): (&[u8], &Stat),
+        (name, stat, link): (&[u8], &Stat, i64),
         (attrs, attrs_known): (Vec<u8>, bool),
         emit: Emit<'_>,
     ) -> Flow {
@@ -244,7 +249,8 @@ impl<'s> Source<'s> {
             _ => Object::Nothing,
         };
         let detection = detection_of(stat, dir.racy_within_ns, attrs_known);
-        let version = Version { attrs, ..version_of(stat, 0, object) };
+        let owner = self.names.owner(stat.uid, stat.gid);
+        let version = Version { attrs, ..version_of(stat, owner, link, object) };
         emit_row(dir, name, Change::Put { version, content: None, detection }, emit)
     }
 
@@ -263,7 +269,9 @@ impl<'s> Source<'s> {
             }
             (Verdict::Touch, Some(old)) => {
                 if old.detection.ctime_ns != stat.ctime_ns || !old.detection.marks.attrs_known {
-                    let Some(now) = self.attrs_now(dir, (name, stat)) else { return Ok(Flow::Continue(())) };
+                    let Some(now) = self.attrs_now(dir, (name, stat), old.version.attr)? else {
+                        return Ok(Flow::Continue(()));
+                    };
                     if now != self.prior.attrs(old.version.attr)? {
                         return self.keep_content(dir, (name, stat, link), &old.version, emit);
                     }
@@ -305,48 +313,11 @@ impl<'s> Source<'s> {
         self.observer.advance(1, stat.size);
         let object = Object::Content(self.prior.content_hash(content)?);
         let (attrs, attrs_known) = self.attrs_or_before(dir, (name, stat), known.attr)?;
-        let mut version = version_of(stat, link, object);
+        let mut version = version_of(stat, self.names.owner(stat.uid, stat.gid), link, object);
         version.attrs = attrs;
         version.size = known.size;
         let detection = detection_of(stat, dir.racy_within_ns, attrs_known);
         Ok(emit_row(dir, name, Change::Put { version, content: Some(content), detection }, emit))
-    }
-
-    fn linked_file(
-        &mut self,
-        dir: &Arc<DirContext>,
-        (name, stat): (&[u8], &Stat),
-        (old, trust): (Option<&LiveEntry>, Trust),
-        emit: Emit<'_>,
-    ) -> Result<Flow> {
-        let key = InodeKey { dev: stat.dev, ino: stat.ino };
-        let Some(known) = self.links.get(key).cloned() else {
-            let group = self.links.group_for(key, old.map_or(0, |old| old.version.link));
-            let verdict = self.verdict_of(dir, (name, stat, group), (old, trust))?;
-            let kept = old.map(|old| old.version.clone()).filter(|_| verdict != Verdict::Read);
-            self.links.put(key, LinkGroup { group, kept });
-            return self.file(dir, (name, stat, group), (old, None, trust), emit);
-        };
-        match known.kept {
-            Some(kept) => {
-                let is_same_content = old.is_some_and(|old| old.version.object == kept.object);
-                if is_same_content {
-                    let old = old.filter(|old| !old.detection.marks.recheck);
-                    return self.file(dir, (name, stat, known.group), (old, None, trust), emit);
-                }
-                self.keep_content(dir, (name, stat, known.group), &kept, emit)
-            }
-            None => {
-                // The first name's bytes are on their way to the assembler, in order.
-                if self.flush(emit).is_break() {
-                    return Ok(Flow::Break(()));
-                }
-                self.observer.advance(1, 0);
-                let (dir, name, link) = (Arc::clone(dir), name.to_vec(), known.group);
-                let job = FileJob { dir, name, stat: *stat, link, expected: None, must_hold: None };
-                Ok(emit(Job::Ready(Item::LinkTo(job))))
-            }
-        }
     }
 
     fn read(&mut self, job: FileJob, emit: Emit<'_>) -> Flow {

@@ -17,6 +17,7 @@ use crate::model::attrs::Attrs;
 use crate::model::entry::EntryKind;
 use crate::model::version::{EndReason, Object};
 use crate::tree::error::TreeError;
+use crate::tree::names::Names;
 use crate::tree::stream::{Stream, stat_of_stream};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -52,8 +53,9 @@ impl<'s> Streamed<'s> {
         let (handle, affinity) = (Stream::place()?, before.affinity);
         let dir = Arc::new(DirContext { path, handle, affinity, racy_within_ns: 0 });
         if before.entry(b"").is_none() {
+            let owner = Names::default().owner(root.uid, root.gid);
             let put = Change::Put {
-                version: version_of(&root, 0, Object::Nothing),
+                version: version_of(&root, owner, 0, Object::Nothing),
                 content: None,
                 detection: detection_of(&root, 0, true),
             };
@@ -93,7 +95,8 @@ impl<'s> Streamed<'s> {
         self.observer.advance(1, 0);
         stat.size = size;
         (self.seen.paths, self.seen.bytes) = (2, size);
-        let attrs = Box::new(ReadAttrs { body: attrs::encode(&Attrs::default()), problem: None });
+        let attrs = Box::new(ReadAttrs { body: attrs::encode(&Attrs::default()), holes: None, problem: None });
+        let job = Box::new(job);
         Ok(emit(Job::Ready(Item::LargeEnd { job, stat, size, is_inconsistent: false, attrs })))
     }
 }

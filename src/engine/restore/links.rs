@@ -6,6 +6,7 @@ use super::dest::{Decision, Ground};
 use super::steps::{PlannedFile, Restorer};
 use super::tally::Failure;
 use crate::catalog::row::{StoredObject, StoredVersion};
+use crate::catalog::view::Entry;
 use crate::engine::error::Result;
 use crate::model::ids::ContentId;
 use crate::tree::error::TreeError;
@@ -81,7 +82,7 @@ impl Restorer<'_> {
                 return Linked::Done;
             }
         }
-        let linked = self.decide_link(first, name).and_then(|decision| match decision {
+        let linked = self.decide_link(first, (&name.path, &name.entry)).and_then(|decision| match decision {
             Decision::Keep => Ok(false),
             Decision::Write(existing) => self.dest.target.hard_link(first, &name.path, existing).map(|()| true),
         });
@@ -101,14 +102,43 @@ impl Restorer<'_> {
         Linked::Done
     }
 
+    /// Makes a symlink, fifo, socket or device a further name of one of its group that this restore has made. False when
+    /// it is to be made by itself: it is the first, or the file system has no such links.
+    pub fn link_special(&self, entry: &Entry, path: &[u8]) -> bool {
+        let version = &entry.version;
+        let Some((first, same)) = self.special_firsts.get(&version.link).filter(|_| version.link != 0) else {
+            return false;
+        };
+        if (same.kind, &same.object) != (version.kind, &version.object) {
+            return false;
+        }
+        let linked = self.decide_link(first, (path, entry)).and_then(|decision| match decision {
+            Decision::Keep => Ok(false),
+            Decision::Write(existing) => self.dest.target.hard_link(first, path, existing).map(|()| true),
+        });
+        match linked {
+            Ok(true) => self.tally.counts().hardlinks += 1,
+            Ok(false) => self.tally.counts().skipped_existing += 1,
+            Err(_) => return false,
+        }
+        true
+    }
+
+    /// Keeps in mind that `path` is the first name of its group.
+    pub fn note_special(&mut self, version: StoredVersion, path: Vec<u8>) {
+        if version.link != 0 {
+            self.special_firsts.insert(version.link, (path, version));
+        }
+    }
+
     /// What is there may be the link already. A file of another inode with the same bytes is none: what an unfinished
     /// restore wrote, and what differs from the run, becomes one.
-    fn decide_link(&self, first: &[u8], name: &PlannedFile) -> std::result::Result<Decision, TreeError> {
-        let decision = self.dest.decide(&name.path, &name.entry)?;
+    fn decide_link(&self, first: &[u8], (path, entry): (&[u8], &Entry)) -> std::result::Result<Decision, TreeError> {
+        let decision = self.dest.decide(path, entry)?;
         if decision == Decision::Write(Existing::Refuse) {
             return Ok(decision);
         }
-        let (one, other) = (self.dest.target.stat(first)?, self.dest.target.stat(&name.path)?);
+        let (one, other) = (self.dest.target.stat(first)?, self.dest.target.stat(path)?);
         let is_linked = one.zip(other).is_some_and(|(one, other)| (one.dev, one.ino) == (other.dev, other.ino));
         Ok(match decision {
             _ if is_linked => Decision::Keep,

@@ -93,6 +93,8 @@ pub struct RestoreHow {
     pub strict: bool,
     /// The report has the names that were deleted, refused or would be restored, all of them.
     pub names_all: bool,
+    /// Owners are the numbers that were stored, whatever their names mean on this system.
+    pub numeric_ids: bool,
 }
 
 impl RestoreHow {

@@ -25,25 +25,33 @@ impl Restorer<'_> {
                 if self.is_blocked(&path) {
                     self.blocked.push(PlannedFile { entry, path });
                 } else {
-                    self.small_one(&entry, &path)?;
+                    self.small_or_link(entry, path)?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Makes one, unless what lies there stays.
-    pub fn small_one(&mut self, entry: &Entry, path: &[u8]) -> Result<()> {
+    /// Makes one: a further name of one of its hard-link group, or the first of it.
+    pub fn small_or_link(&mut self, entry: Entry, path: Vec<u8>) -> Result<()> {
+        if !self.link_special(&entry, &path) && self.small_one(&entry, &path)? {
+            self.note_special(entry.version, path);
+        }
+        Ok(())
+    }
+
+    /// Makes one by itself, unless what lies there stays. False when it is not there now as it was stored.
+    pub fn small_one(&mut self, entry: &Entry, path: &[u8]) -> Result<bool> {
         let meta = self.meta_of(&entry.version)?;
         let existing = match self.decide_small(entry, (path, &meta)) {
             Ok(Decision::Write(existing)) => existing,
             Ok(Decision::Keep) => {
                 self.tally.counts().skipped_existing += 1;
-                return Ok(());
+                return Ok(self.dest.brings_meta());
             }
             Err(error) => {
                 self.tally.fail(&entry.path, &Failure::Target(error));
-                return Ok(());
+                return Ok(false);
             }
         };
         match self.make_small(entry, (path, Placement { meta: &meta, existing })) {
@@ -52,10 +60,13 @@ impl Restorer<'_> {
                 let mut counts = self.tally.counts();
                 let is_symlink = entry.version.kind == EntryKind::Symlink;
                 *if is_symlink { &mut counts.symlinks } else { &mut counts.specials } += 1;
+                Ok(true)
             }
-            Err(error) => self.tally.fail(&entry.path, &Failure::Target(error)),
+            Err(error) => {
+                self.tally.fail(&entry.path, &Failure::Target(error));
+                Ok(false)
+            }
         }
-        Ok(())
     }
 
     fn decide_small(

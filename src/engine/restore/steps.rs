@@ -25,6 +25,7 @@ use crate::model::attrs::Attrs;
 use crate::model::entry::EntryKind;
 use crate::model::path::show;
 use crate::tree::error::TreeError;
+use crate::tree::names::{may_give_away, numbers_here};
 use crate::tree::target::Existing;
 use crate::tree::target_meta::TargetMeta;
 use crate::tree::target_same::Brought;
@@ -54,6 +55,8 @@ pub(super) struct Restorer<'a> {
     pub tally: &'a Tally,
     stores: &'a Stores,
     owners: HashMap<i64, (u32, u32)>,
+    /// Whether owners are those that their names have on this system.
+    by_name: bool,
     pub no_attrs: Arc<Attrs>,
     pub attrs: HashMap<i64, Arc<Attrs>>,
     /// First name in the target of each hard-link group.
@@ -61,6 +64,8 @@ pub(super) struct Restorer<'a> {
     pub further_names: Vec<PlannedFile>,
     /// What a directory is in the way of that is going to be deleted.
     pub blocked: Vec<PlannedFile>,
+    /// First name in the target of each hard-link group without content, and what it is.
+    pub special_firsts: HashMap<i64, (Vec<u8>, StoredVersion)>,
     pub has_small_ones: bool,
 }
 
@@ -81,11 +86,13 @@ impl<'a> Restorer<'a> {
             tally,
             stores,
             owners: HashMap::new(),
+            by_name: !how.numeric_ids && may_give_away(),
             no_attrs: Arc::default(),
             attrs: HashMap::new(),
             firsts: HashMap::new(),
             further_names: Vec::new(),
             blocked: Vec::new(),
+            special_firsts: HashMap::new(),
             has_small_ones: false,
         }
     }
@@ -131,7 +138,7 @@ impl<'a> Restorer<'a> {
             self.files(Some(firsts))?;
         }
         self.hard_links()?;
-        small.into_iter().try_for_each(|PlannedFile { entry, path }| self.small_one(&entry, &path))
+        small.into_iter().try_for_each(|PlannedFile { entry, path }| self.small_or_link(entry, path))
     }
 
     /// Whether a directory that will be deleted is in the way of a name.
@@ -158,8 +165,9 @@ impl<'a> Restorer<'a> {
             Some(known) => *known,
             None => {
                 let owner = interned::owner_by_id(self.repository.catalog.conn(), version.owner)?;
-                self.owners.insert(version.owner, (owner.uid, owner.gid));
-                (owner.uid, owner.gid)
+                let numbers = if self.by_name { numbers_here(&owner) } else { (owner.uid, owner.gid) };
+                self.owners.insert(version.owner, numbers);
+                numbers
             }
         };
         let attrs = Some(self.attrs_of(version.attr)?);

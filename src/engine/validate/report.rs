@@ -73,6 +73,9 @@ pub struct AffectedFile {
     pub source: String,
     /// Its path inside the source, as it may be shown.
     pub path: String,
+    /// The same exactly, where it is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_b64: Option<String>,
     /// First run that has it.
     pub first_run: i64,
     /// Last run that has it; none while it lives.

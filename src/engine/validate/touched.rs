@@ -10,6 +10,7 @@ use crate::engine::block_file::{SegmentReader, SegmentRef, is_chunk};
 use crate::engine::error::Result;
 use crate::engine::repository::Repository;
 use crate::format::layout;
+use crate::format::sidecar::base64;
 use crate::model::ids::{BlockNo, ChunkId, ChunkNo, ContentId, SourceId, VolumeId};
 use crate::model::path;
 use crate::volume::store::Object;
@@ -158,6 +159,7 @@ impl<'r> Toucher<'r> {
                     files.push(AffectedFile {
                         source: self.sources.get(&user.source).cloned().unwrap_or_default(),
                         path: path::show(&user.path),
+                        path_b64: std::str::from_utf8(&user.path).is_err().then(|| base64(&user.path)),
                         first_run: user.first_run,
                         last_run: user.last_run,
                     });

@@ -7,6 +7,7 @@ use super::super::jobs::attrs_problem;
 use super::{Result, Source};
 use crate::catalog::state::LiveEntry;
 use crate::format::attrs;
+use crate::model::attrs::Attrs;
 use crate::model::entry::{EntryKind, Stat};
 use crate::model::path;
 use crate::tree::attrs::FoundAttrs;
@@ -30,21 +31,33 @@ impl Source<'_> {
         let Some(now) = dir.handle.attrs(name, stat.kind).ok().filter(|now| now.failed.is_none()) else {
             return Ok(Verdict::Read);
         };
-        let is_explained = attrs::encode(&now.attrs) != self.prior.attrs(old.version.attr)?;
+        let before = self.prior.attrs(old.version.attr)?;
+        let is_explained = encoded(now.attrs, &before) != before;
         Ok(if is_explained { Verdict::Metadata } else { Verdict::Read })
     }
 
-    /// The encoded attributes of a name; `None` when they cannot all be read, which is a problem of the run then.
-    pub(super) fn attrs_now(&mut self, dir: &DirContext, (name, stat): (&[u8], &Stat)) -> Option<Vec<u8>> {
+    /// The encoded attributes of a name that has the content of an earlier row, and with it the holes; `None` when they
+    /// cannot all be read, which is a problem of the run then.
+    pub(super) fn attrs_now(
+        &mut self,
+        dir: &DirContext,
+        (name, stat): (&[u8], &Stat),
+        before: Option<i64>,
+    ) -> Result<Option<Vec<u8>>> {
         let failed = match dir.handle.attrs(name, stat.kind) {
-            Ok(FoundAttrs { attrs, failed: None }) => return Some(attrs::encode(&attrs)),
+            Ok(FoundAttrs { attrs, failed: None }) => {
+                let before = if stat.kind == EntryKind::File { self.prior.attrs(before)? } else { Vec::new() };
+                return Ok(Some(encoded(attrs, &before)));
+            }
             Ok(FoundAttrs { failed: Some(error), .. }) => error,
             // Whoever lists a directory that cannot be opened tells of it.
-            Err(error) if stat.kind == EntryKind::Dir && error.kind() == ErrorKind::PermissionDenied => return None,
+            Err(error) if stat.kind == EntryKind::Dir && error.kind() == ErrorKind::PermissionDenied => {
+                return Ok(None);
+            }
             Err(error) => error,
         };
         self.seen.problems.push(attrs_problem(&path::join(&dir.path, name), &failed));
-        None
+        Ok(None)
     }
 
     /// The same, and true; those of an earlier row, and false, where they cannot be read.
@@ -54,9 +67,15 @@ impl Source<'_> {
         (name, stat): (&[u8], &Stat),
         before: Option<i64>,
     ) -> Result<(Vec<u8>, bool)> {
-        match self.attrs_now(dir, (name, stat)) {
+        match self.attrs_now(dir, (name, stat), before)? {
             Some(now) => Ok((now, true)),
             None => Ok((self.prior.attrs(before)?, false)),
         }
     }
+}
+
+/// Attributes as bytes, with the holes of earlier ones: where a file has holes is looked at when it is read.
+fn encoded(attrs: Attrs, before: &[u8]) -> Vec<u8> {
+    let holes = attrs::decode(before).ok().and_then(|before| before.holes);
+    attrs::encode(&Attrs { holes, ..attrs })
 }
