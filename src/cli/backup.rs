@@ -32,7 +32,7 @@ Examples:
   raidtape backup --stdin-filename db.sql --stdin-from-command -- pg_dump db")]
 pub struct BackupArgs {
     /// The directory to back up; several are one source, which then needs a --name, and keep their paths below `/` in it
-    #[arg(value_name = "DIR", required_unless_present_any = ["stdin", "stdin_from_command"])]
+    #[arg(value_name = "DIR", required_unless_present_any = ["stdin", "stdin_from_command", "command"])]
     dirs: Vec<PathBuf>,
     /// Name of the source; runs of one name follow each other [default: the absolute path]
     #[arg(long)]
@@ -106,9 +106,13 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
     Ok(if report.problems.is_empty() { Exit::Done } else { Exit::SomeUnread })
 }
 
+fn roots(args: &BackupArgs) -> Vec<PathBuf> {
+    args.dirs.iter().cloned().chain(args.stream.dirs()).collect()
+}
+
 fn options(args: &BackupArgs) -> BackupOptions {
     BackupOptions {
-        roots: args.dirs.clone(),
+        roots: roots(args),
         stream: args.stream.options(),
         name: args.name.clone(),
         workers: args.max_workers.map(NonZeroUsize::get),
@@ -130,7 +134,7 @@ fn open(session: &mut Session, args: &BackupArgs) -> Result<Repository, EngineEr
     let is_missing = path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
     let with_volumes = !session.global.volumes.is_empty();
     if with_volumes && (is_missing || first_backup::is_without_volumes(&path)) {
-        return first_backup::set_up(session, &args.dirs);
+        return first_backup::set_up(session, &roots(args));
     }
     session.open(Access::Write)
 }

@@ -3,6 +3,7 @@
 use clap::Args;
 use raidtape::engine::backup::StreamOptions;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// Options that say what of a tree is taken: none of them means anything where no tree is read.
 const SELECTING: [&str; 9] = [
@@ -36,8 +37,8 @@ pub struct StreamArgs {
         help_heading = "A stream in place of DIR"
     )]
     stdin_filename: String,
-    /// The command and its arguments
-    #[arg(last = true, value_name = "CMD", requires = "stdin_from_command", conflicts_with_all = ["dirs", "stdin"])]
+    /// The command and its arguments, with --stdin-from-command; else more of DIR, whatever their names begin with
+    #[arg(last = true, value_name = "CMD", conflicts_with = "stdin")]
     command: Vec<OsString>,
 }
 
@@ -46,5 +47,11 @@ impl StreamArgs {
     pub fn options(&self) -> Option<StreamOptions> {
         let is_stream = self.stdin || self.stdin_from_command;
         is_stream.then(|| StreamOptions { name: self.stdin_filename.clone(), command: self.command.clone() })
+    }
+
+    /// Directories that stand behind `--`.
+    pub fn dirs(&self) -> impl Iterator<Item = PathBuf> {
+        let behind = if self.stdin_from_command { &[][..] } else { &self.command };
+        behind.iter().map(PathBuf::from)
     }
 }
