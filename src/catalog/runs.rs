@@ -240,18 +240,6 @@ pub fn put_problems(conn: &Connection, seq: RunSeq, problems: &[Problem]) -> Res
     Ok(())
 }
 
-/// Paths of a run's source that could not be looked at or read, and so may be missing from it, in no order; `None` when
-/// the catalog does not know all of them, after a rebuild.
-pub fn unread_paths(conn: &Connection, run: &Run) -> Result<Option<Vec<Vec<u8>>>> {
-    let known: i64 = conn.query_row("SELECT count(*) FROM problems WHERE run = ?1", [run.seq.0], |row| row.get(0))?;
-    if known.cast_unsigned() < run.counts.problems {
-        return Ok(None);
-    }
-    let mut select = conn.prepare("SELECT path FROM problems WHERE run = ?1 AND op NOT IN ('changed', 'attrs')")?;
-    let paths = select.query_map([run.seq.0], |row| row.get(0))?;
-    Ok(Some(paths.collect::<rusqlite::Result<_>>()?))
-}
-
 /// How much a catalog knows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {

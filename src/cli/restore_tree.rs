@@ -23,18 +23,13 @@ pub struct TreeArgs {
     /// Take the first N components off every path, as tar does; patterns see the whole path
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     strip_components: usize,
-    /// Delete what the run does not have in the folders that it has; needs --overwrite
-    #[arg(long)]
-    delete: bool,
 }
 
 /// Told behind the help of both commands.
 macro_rules! tree_help {
     () => {
         "\
-What is left out by --include and --exclude is neither written nor deleted. --delete
-stays on DEST's file system, follows no link, and waits until all else was restored
-without a problem. What a backup left out is not in its run: name it with --exclude.
+What is left out by --include and --exclude is not written. Nothing in DEST is deleted.
 "
     };
 }
@@ -50,6 +45,6 @@ impl TreeArgs {
             iexclude: self.iexclude.clone(),
             strip_components: self.strip_components,
         };
-        RestoreHow { wanted, delete: self.delete, ..how(args, session) }
+        RestoreHow { wanted, ..how(args, session) }
     }
 }

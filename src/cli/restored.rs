@@ -23,8 +23,6 @@ pub fn tell(session: &mut Session, report: &RestoreReport) -> anyhow::Result<Exi
     if !session.global.quiet {
         let deed = if report.dry_run { "would restore" } else { "restored" };
         report.names.iter().for_each(|path| session.out.line(&format!("{deed} {}", paths::words(path))));
-        let deed = if report.dry_run { "would delete" } else { "deleted" };
-        report.deleted_names.iter().for_each(|path| session.out.line(&format!("{deed} {}", paths::words(path))));
     }
     session.out.say(&tally(report));
     warn(session, report);
@@ -53,10 +51,8 @@ fn json(report: &RestoreReport) -> serde_json::Result<Value> {
     let paths_of = |names: &[Vec<u8>]| {
         serde_json::to_value(names.iter().map(|path| JsonPath::from(path.as_slice())).collect::<Vec<_>>())
     };
-    for (key, names) in [("paths", &report.names), ("deleted_paths", &report.deleted_names)] {
-        if !names.is_empty() {
-            document[key] = paths_of(names)?;
-        }
+    if !report.names.is_empty() {
+        document["paths"] = paths_of(&report.names)?;
     }
     if !report.refused_names.is_empty() {
         let each = |name: &'_ RefusedName| JsonPath::from(name.path.as_slice());
@@ -80,9 +76,6 @@ fn warn(session: &Session, report: &RestoreReport) {
         }
     }
     warn_refused(session, report);
-    if report.delete_skipped {
-        session.warn("nothing was deleted, because not everything could be restored; see to that and restore again");
-    }
     if report.too_short > 0 {
         let names = words::plural(report.too_short, "name");
         session.warn(&format!("{names} had nothing left once components were taken off, and stayed out"));
@@ -133,10 +126,6 @@ fn tally(report: &RestoreReport) -> String {
     }
     if report.metadata_set > 0 {
         text.push_str(&format!(", metadata alone set on {}", words::count(report.metadata_set)));
-    }
-    if report.deleted > 0 {
-        let deed = if report.dry_run { "would be deleted" } else { "deleted" };
-        text.push_str(&format!("; {} {deed}", words::plural(report.deleted, "name")));
     }
     text
 }

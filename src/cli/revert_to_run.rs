@@ -19,7 +19,6 @@ use std::path::PathBuf;
 DEST is made if it is not there. One that is not empty needs --overwrite, unless the
 same command was interrupted there: then it goes on. With `if-changed`, files of the
 same size and time keep their bytes and get the owner, mode and attributes of the run.
-Nothing in DEST is deleted without --delete.
 
 ",
     tree_help!(),
@@ -27,7 +26,7 @@ Nothing in DEST is deleted without --delete.
 Examples:
   raidtape revert-to-run 7 /tmp/as-of-run-7
   raidtape revert-to-run latest /home/me --overwrite if-changed
-  raidtape revert-to-run 7 /home/me --overwrite if-changed --delete --dry-run -v"
+  raidtape revert-to-run 7 /home/me --overwrite if-changed --dry-run -v"
 ))]
 pub struct RevertToRunArgs {
     /// A number, or `latest`

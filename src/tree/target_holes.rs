@@ -61,14 +61,18 @@ fn dig(fd: BorrowedFd<'_>, (start, end): (u64, u64), len: u64) -> io::Result<()>
         }
         let done = if data_end == len {
             // Also the last block, of which the file has only a part.
-            rustix::fs::ftruncate(fd, data).and_then(|()| rustix::fs::ftruncate(fd, len))
+            match retry_on_intr(|| rustix::fs::ftruncate(fd, data)) {
+                // Now the file is short: it has its length again, or it has failed.
+                Ok(()) => Ok(retry_on_intr(|| rustix::fs::ftruncate(fd, len))?),
+                refused @ Err(_) => refused,
+            }
         } else {
             let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             retry_on_intr(|| rustix::fs::fallocate(fd, punch, data, data_end - data))
         };
         match done {
             Ok(()) => at = data_end,
-            Err(error @ (Errno::ROFS | Errno::NOSPC | Errno::IO)) => return Err(error.into()),
+            Err(error @ (Errno::ROFS | Errno::NOSPC | Errno::DQUOT | Errno::IO)) => return Err(error.into()),
             // The rest would be refused as well.
             Err(_) => return Ok(()),
         }

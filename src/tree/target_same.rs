@@ -173,15 +173,15 @@ fn has_xattrs(found: &Xattrs, wanted: &Xattrs) -> bool {
 }
 
 fn bring(fd: BorrowedFd<'_>, before: &Look, meta: &TargetMeta) -> io::Result<Brought> {
+    if before.attrs.flags & FLAGS_LAST != 0 {
+        // They forbid all that follows.
+        set_flags(fd, before.attrs.flags & !FLAGS_LAST, false)?;
+    }
     if !is_owned_by(&before.owner, meta) {
         let is_refused = owner_stays(meta, rustix::fs::fchown(fd, owner(meta), group(meta)))?;
         if is_refused && before.has(meta, true) {
             return Ok(Brought::Same(MetaOutcome { owner_refused: true, ..MetaOutcome::default() }));
         }
-    }
-    if before.attrs.flags & FLAGS_LAST != 0 {
-        // They forbid all that follows.
-        set_flags(fd, before.attrs.flags & !FLAGS_LAST, false)?;
     }
     let outcome = set_meta(fd, meta, false)?;
     let is_same = Look::at(fd, &stat_fd(fd)?) == *before;

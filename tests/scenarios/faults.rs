@@ -12,12 +12,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 fn backup_under_change(bench: &Bench) -> Said {
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut rng = Rng(2);
-            while !is_over.load(Ordering::Relaxed) {
-                overwrite(&bench.path("src/database"), rng.below(24 << 20), &rng.bytes(64));
-            }
-        });
+        // Several: one alone may have to wait for a processor as long as the file is read.
+        for seed in 2..6 {
+            let is_over = &is_over;
+            scope.spawn(move || {
+                let mut rng = Rng(seed);
+                while !is_over.load(Ordering::Relaxed) {
+                    overwrite(&bench.path("src/database"), rng.below(24 << 20), &rng.bytes(64));
+                }
+            });
+        }
         let said = bench.run(&["backup", "src"]);
         is_over.store(true, Ordering::Relaxed);
         said

@@ -209,6 +209,52 @@ fn a_lesser_file_system_takes_what_it_can_and_the_rest_is_told() {
 }
 
 #[test]
+fn a_fuse_file_system_that_refuses_owners_and_attributes_gets_the_rest_and_the_user_is_told_once_per_kind() {
+    if !has_root() || !has_tools(&["bindfs", "setfattr"]) || !has("/dev/fuse", Path::new("/dev/fuse").exists()) {
+        return;
+    }
+    let bench = Bench::with_volumes(&["disk1"], &[]);
+    let src = bench.src();
+    for name in ["d/f", "d/g"] {
+        write(&src, name, &[7; 100_000]);
+        chown(src.join(name), Some(1234), Some(4321)).unwrap();
+        run(&src, &["setfattr", "-n", "user.note", "-v", "kept", name]);
+    }
+    set_mode(&src.join("d/g"), 0o640);
+    symlink("f", src.join("d/link")).unwrap();
+    bench.backup();
+    for dir in ["below", "fuse"] {
+        fs::create_dir(bench.path(dir)).unwrap();
+    }
+    run(&bench.path(""), &["bindfs", "--chown-deny", "--chgrp-deny", "--xattr-none", "below", "fuse"]);
+    let said = [&["fuse/back"][..], &["fuse/strict", "--strict"]]
+        .map(|dest| bench.run(&[&["--json", "--no-progress", "revert-to-run", "1"][..], dest].concat()));
+    let words = bench.run(&["--no-progress", "revert-to-run", "1", "fuse/words"]);
+    let found = snapshot(&bench.path("fuse/back"));
+    let mode = bench.path("fuse/back/d/g").symlink_metadata().unwrap().mode() & 0o7777;
+    run(&bench.path(""), &["umount", "fuse"]);
+    assert_eq!(said.each_ref().map(|said| said.code), [0, 4], "{said:#?}");
+    for said in &said {
+        let report = said.summary();
+        assert_eq!(
+            (&report["refused"]["owner"], &report["refused"]["attributes"]),
+            // The two files, their link, and the two directories.
+            (&5.into(), &2.into()),
+            "{report:#}"
+        );
+        assert!(report["problems"].as_array().unwrap().is_empty(), "{report:#}");
+    }
+    assert_eq!(mode, 0o640);
+    assert_eq!(words.code, 0);
+    let told = words.err.lines().filter(|line| line.contains("owner") || line.contains("attributes"));
+    assert_eq!(told.count(), 2, "{words:#?}");
+    assert_eq!(found.0.keys().collect::<Vec<_>>(), snapshot(&src).0.keys().collect::<Vec<_>>());
+    for name in ["d/f", "d/g"] {
+        assert!(fs::read(bench.path("below/back").join(name)).unwrap() == fs::read(src.join(name)).unwrap(), "{name}");
+    }
+}
+
+#[test]
 fn an_ordinary_user_gets_all_that_needs_no_privilege() {
     if !has_root() || !has_tools(&["setpriv"]) {
         return;

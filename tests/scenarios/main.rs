@@ -14,12 +14,12 @@ mod util;
 
 mod attributes;
 mod damage;
-mod deleting;
 mod faults;
 mod fidelity;
 mod formats;
 mod history;
 mod interruption;
+mod kept;
 mod listed;
 mod rebuild;
 mod rehearsal;

@@ -22,6 +22,9 @@ pub(super) const MARKER: &str = ".raidtape-restore";
 const OF_EMPTY: &str = "everything here was made by it\n";
 /// Last line of a marker that took the place of one of these two: parts of files may still lie there.
 const OVER_PARTS: &str = "parts of files of an earlier one may lie here\n";
+/// Last line of a marker where files of the user's stay: they do when it goes on.
+const KEPT_NEVER: &str = "what was there stays\n";
+const KEPT_NEWER: &str = "what was there and is newer stays\n";
 /// Bytes of a marker at most: a path and some words.
 const MARKER_LEN_MAX: usize = 4 << 20;
 
@@ -72,7 +75,8 @@ impl Dest {
             let last = match ground {
                 Ground::Empty => OF_EMPTY,
                 _ if has_parts => OVER_PARTS,
-                _ => "",
+                Ground::Occupied(mode) => kept_line(mode),
+                Ground::Resumed { .. } => "",
             };
             let words = words + last;
             let file = target.begin_file(&name, words.len() as u64)?;
@@ -159,7 +163,8 @@ impl Dest {
     /// Makes a directory, or makes one that was there writable for its owner.
     pub fn make_dir(&self, path: &[u8]) -> std::result::Result<(), TreeError> {
         let existing = match self.ground {
-            Ground::Empty | Ground::Occupied(Overwrite::Never) => Existing::Refuse,
+            // A file in the way may be newer than what the directory holds.
+            Ground::Empty | Ground::Occupied(Overwrite::Never | Overwrite::IfNewer) => Existing::Refuse,
             Ground::Resumed { .. } | Ground::Occupied(_) => Existing::Replace,
         };
         if self.target.make_dir(path, existing)? || self.ground == Ground::Empty {
@@ -172,6 +177,18 @@ impl Dest {
         }
         if matches!(self.ground, Ground::Resumed { .. }) {
             self.target.sweep(path)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses to go on where files would be kept that an unfinished restore below may have left in part.
+    pub fn check_parts_in(&self, path: &[u8]) -> Result<()> {
+        if !matches!(self.ground, Ground::Occupied(Overwrite::Never | Overwrite::IfNewer)) {
+            return Ok(());
+        }
+        let marker = self.target.read_small(&join(path, MARKER.as_bytes()), MARKER_LEN_MAX)?;
+        if marker.as_deref().is_some_and(may_have_parts) {
+            return Err(unchecked_parts(Path::new(&show(path))));
         }
         Ok(())
     }
@@ -247,6 +264,9 @@ fn look(
     let ground = match overwrite {
         None if is_found(OF_EMPTY) => Ground::Resumed { is_all_ours: true },
         None if is_found("") || is_found(OVER_PARTS) => Ground::Resumed { is_all_ours: false },
+        // What was to stay stays, also when it goes on.
+        None if is_found(KEPT_NEVER) => Ground::Occupied(Overwrite::Never),
+        None if is_found(KEPT_NEWER) => Ground::Occupied(Overwrite::IfNewer),
         // A restore may have been killed before its marker had its name.
         _ if target.is_empty()? => Ground::Empty,
         Some(overwrite) => Ground::Occupied(overwrite),
@@ -287,6 +307,15 @@ fn marker_name(repository: &Repository, picked: &Picked) -> Result<Vec<u8>> {
         name.push(b'_');
     }
     Ok(name)
+}
+
+/// Last line of a marker for this mode.
+fn kept_line(mode: Overwrite) -> &'static str {
+    match mode {
+        Overwrite::Never => KEPT_NEVER,
+        Overwrite::IfNewer => KEPT_NEWER,
+        Overwrite::Always | Overwrite::IfChanged => "",
+    }
 }
 
 /// Whether a marker's words say that parts of files may lie beside it.

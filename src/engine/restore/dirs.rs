@@ -53,6 +53,7 @@ impl Restorer<'_> {
             self.tally.fail(&entry.path, &Failure::Target(error));
             return Ok(None);
         }
+        self.dest.check_parts_in(&path)?;
         self.tally.counts().dirs += 1;
         if !self.dest.sets_dir_meta() {
             return Ok(None);

@@ -3,12 +3,11 @@
 //! `dest` is the place that is written to, `steps` (with `links`) the order, `plan` which segment gives what,
 //! `fetch` the threads that read, decode and check, `file` one file until it is whole, `flush` what writes back
 //! meanwhile, `sites` where blocks can be read, `tally` what came of it. `wanted` says which names are restored, `tour`
-//! goes through them, `delete` takes away what the run does not have, `rehearse` only tells, `dump` writes one file
+//! goes through them, `rehearse` only tells, `dump` writes one file
 //! elsewhere. One bad file is a `Problem`; nothing partial is left under its name, unless the process
 //! is killed: then the marker says so.
 
 mod attributes;
-mod delete;
 mod dest;
 mod dirs;
 pub mod dump;
@@ -29,7 +28,6 @@ mod wanted;
 pub use self::tally::{Refused, RefusedName};
 pub use self::wanted::WantedOptions;
 
-use self::delete::check_delete;
 use self::dest::Dest;
 use self::rehearse::Rehearsal;
 use self::sites::Stores;
@@ -85,13 +83,11 @@ impl Overwrite {
 pub struct RestoreHow {
     /// What of a tree is restored.
     pub wanted: WantedOptions,
-    /// Names in the target that the run does not have are deleted.
-    pub delete: bool,
     /// Nothing is written.
     pub dry_run: bool,
     /// What the system refuses of a name's metadata makes the restore incomplete.
     pub strict: bool,
-    /// The report has the names that were deleted, refused or would be restored, all of them.
+    /// The report has the names that were refused or would be restored, all of them.
     pub names_all: bool,
     /// Owners are the numbers that were stored, whatever their names mean on this system.
     pub numeric_ids: bool,
@@ -166,10 +162,6 @@ pub struct RestoreReport {
     pub metadata_set: u64,
     /// Names with no more components than were to be taken off.
     pub too_short: u64,
-    /// Names that were deleted.
-    pub deleted: u64,
-    /// Nothing was deleted, because not everything could be restored.
-    pub delete_skipped: bool,
     /// Names of which the system would not set some metadata.
     pub metadata_refused: u64,
     /// The same by kind.
@@ -190,9 +182,6 @@ pub struct RestoreReport {
     /// Names of which something was refused, where they are wanted.
     #[serde(skip)]
     pub refused_names: Vec<RefusedName>,
-    /// What was deleted, where it is wanted: paths in the target.
-    #[serde(skip)]
-    pub deleted_names: Vec<Vec<u8>>,
     /// What would be restored, where it is wanted: paths in the target.
     #[serde(skip)]
     pub names: Vec<Vec<u8>>,
@@ -237,7 +226,7 @@ pub fn restore(
     let tour = Tour { repository, picked: &picked, wanted: &wanted };
     if options.how.dry_run {
         let (target, ground) = (Some(&dest.target), dest.ground);
-        Rehearsal { target, ground, deletes: false, tally: &tally, observer }.name(&entry, (&name, false));
+        Rehearsal { target, ground, tally: &tally, observer }.name(&entry, (&name, false));
         return Ok(report(&picked, options, (&tally, begun)));
     }
     let parts = (&dest, &stores, &tally);
@@ -292,12 +281,10 @@ fn restore_tree(
     let tour = Tour { repository, picked, wanted: &wanted };
     let tally = options.how.tally();
     tour.check_collisions()?;
-    check_delete(&tour, options, observer)?;
     let place = (options.dest.as_path(), (options.overwrite, &options.how.wanted));
     if options.how.dry_run {
         let (target, ground) = Dest::look_at_tree(&tour, place)?;
-        let rehearsal =
-            Rehearsal { target: target.as_ref(), ground, deletes: options.how.delete, tally: &tally, observer };
+        let rehearsal = Rehearsal { target: target.as_ref(), ground, tally: &tally, observer };
         rehearsal.tree(tour)?;
         return Ok(report(picked, options, (&tally, begun)));
     }
@@ -361,7 +348,6 @@ fn show_or_root(path: &[u8]) -> String {
 fn report(picked: &Picked, options: &RestoreOptions, (tally, begun): (&Tally, Instant)) -> RestoreReport {
     let mut counts = std::mem::take(&mut *tally.counts());
     counts.inconsistent.sort_unstable();
-    counts.deleted_names.sort_unstable();
     counts.refused_names.sort_unstable_by(|one, other| one.path.cmp(&other.path));
     counts.problems.sort_by(|one, other| one.path.cmp(&other.path));
     RestoreReport {
@@ -378,8 +364,6 @@ fn report(picked: &Picked, options: &RestoreOptions, (tally, begun): (&Tally, In
         skipped_existing: counts.skipped_existing,
         metadata_set: counts.metadata_set,
         too_short: counts.too_short,
-        deleted: counts.deleted,
-        delete_skipped: counts.delete_skipped,
         metadata_refused: counts.metadata_refused,
         refused: counts.refused,
         inconsistent: counts.inconsistent,
@@ -389,7 +373,6 @@ fn report(picked: &Picked, options: &RestoreOptions, (tally, begun): (&Tally, In
         duration_s: begun.elapsed().as_secs_f64(),
         strict: options.how.strict,
         refused_names: counts.refused_names,
-        deleted_names: counts.deleted_names,
         names: counts.names,
     }
 }

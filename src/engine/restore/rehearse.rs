@@ -1,6 +1,5 @@
 //! `--dry-run`: what a restore would do, told without writing anything, and without reading a volume.
 
-use super::delete::{Deed, Deletion, is_in_the_way};
 use super::dest::{self, Decision, Ground};
 use super::links::link_key;
 use super::small::small_of;
@@ -21,14 +20,12 @@ pub(super) struct Rehearsal<'a> {
     /// The target, if it is there.
     pub target: Option<&'a Target>,
     pub ground: Ground,
-    /// What the run does not have would be deleted.
-    pub deletes: bool,
     pub tally: &'a Tally,
     pub observer: &'a dyn Observer,
 }
 
 impl Rehearsal<'_> {
-    /// A directory's contents, and what would be deleted.
+    /// A directory's contents.
     pub fn tree(&self, tour: Tour<'_>) -> Result<()> {
         let (mut way, mut links) = (Way::default(), HashSet::new());
         let mut walk = tour.begin()?;
@@ -50,9 +47,6 @@ impl Rehearsal<'_> {
                     self.name(&entry, (&path, is_further));
                 }
             }
-        }
-        if let Some(target) = self.target.filter(|_| self.deletes && matches!(self.ground, Ground::Occupied(_))) {
-            Deletion::new(tour, (target, self.tally), (self.observer, Deed::Rehearse))?.run()?;
         }
         Ok(())
     }
@@ -83,7 +77,6 @@ impl Rehearsal<'_> {
 
     fn decide(&self, entry: &Entry, path: &[u8]) -> std::result::Result<Decision, TreeError> {
         match self.target {
-            Some(target) if self.deletes && is_in_the_way(target, path)? => Ok(Decision::Write(Existing::Refuse)),
             Some(target) => {
                 let decision = dest::decide(target, self.ground, (path, entry))?;
                 let is_small = entry.version.kind != EntryKind::File;

@@ -1,7 +1,7 @@
 //! Symlinks and special files of a restore: what has no content of its own, made in one step.
 
 use super::dest::Decision;
-use super::steps::{PlannedFile, Restorer};
+use super::steps::Restorer;
 use super::tally::Failure;
 use crate::catalog::row::StoredObject;
 use crate::catalog::view::Entry;
@@ -22,11 +22,7 @@ impl Restorer<'_> {
                     continue;
                 }
                 let Some(path) = self.tour.target_path(&entry) else { continue };
-                if self.is_blocked(&path) {
-                    self.blocked.push(PlannedFile { entry, path });
-                } else {
-                    self.small_or_link(entry, path)?;
-                }
+                self.small_or_link(entry, path)?;
             }
         }
         Ok(())

@@ -3,7 +3,6 @@
 //! Directories are in [`super::dirs`], hard links in [`super::links`], symlinks and the like in [`super::small`].
 
 use super::RestoreHow;
-use super::delete::{Deed, Deletion, is_in_the_way};
 use super::dest::{self, Decision, Dest};
 use super::fetch::Worker;
 use super::file::{FileSpec, Ground};
@@ -51,7 +50,6 @@ pub(super) struct Restorer<'a> {
     pub dest: &'a Dest,
     pub observer: &'a dyn Observer,
     workers: usize,
-    deletes: bool,
     pub tally: &'a Tally,
     stores: &'a Stores,
     owners: HashMap<i64, (u32, u32)>,
@@ -62,8 +60,6 @@ pub(super) struct Restorer<'a> {
     /// First name in the target of each hard-link group.
     pub firsts: HashMap<LinkKey, Vec<u8>>,
     pub further_names: Vec<PlannedFile>,
-    /// What a directory is in the way of that is going to be deleted.
-    pub blocked: Vec<PlannedFile>,
     /// First name in the target of each hard-link group without content, and what it is.
     pub special_firsts: HashMap<i64, (Vec<u8>, StoredVersion)>,
     pub has_small_ones: bool,
@@ -82,7 +78,6 @@ impl<'a> Restorer<'a> {
             dest,
             observer,
             workers: workers.unwrap_or_else(cores).max(1),
-            deletes: how.delete && matches!(dest.ground, dest::Ground::Occupied(_)),
             tally,
             stores,
             owners: HashMap::new(),
@@ -91,7 +86,6 @@ impl<'a> Restorer<'a> {
             attrs: HashMap::new(),
             firsts: HashMap::new(),
             further_names: Vec::new(),
-            blocked: Vec::new(),
             special_firsts: HashMap::new(),
             has_small_ones: false,
         }
@@ -105,46 +99,8 @@ impl<'a> Restorer<'a> {
         if self.has_small_ones {
             self.small_ones()?;
         }
-        if self.deletes {
-            self.delete()?;
-        }
         self.dirs_meta(&dirs)?;
         self.check()
-    }
-
-    /// Deletes what the run does not have, if all that it has is there now, and then restores what was blocked by it.
-    fn delete(&mut self) -> Result<()> {
-        let blocked = std::mem::take(&mut self.blocked);
-        self.deletes = false;
-        if self.tally.counts().problems.is_empty() {
-            Deletion::new(self.tour, (&self.dest.target, self.tally), (self.observer, Deed::Delete))?.run()?;
-        } else {
-            self.tally.counts().delete_skipped = true;
-        }
-        let (files, small): (Vec<_>, Vec<_>) =
-            blocked.into_iter().partition(|name| name.entry.version.kind == EntryKind::File);
-        let mut firsts = Vec::new();
-        for file in files {
-            match link_key(&file.entry.version) {
-                Some(link) if self.firsts.contains_key(&link) => self.further_names.push(file),
-                Some(link) => {
-                    self.firsts.insert(link, file.path.clone());
-                    firsts.push(file);
-                }
-                None => firsts.push(file),
-            }
-        }
-        if !firsts.is_empty() {
-            self.files(Some(firsts))?;
-        }
-        self.hard_links()?;
-        small.into_iter().try_for_each(|PlannedFile { entry, path }| self.small_or_link(entry, path))
-    }
-
-    /// Whether a directory that will be deleted is in the way of a name.
-    pub fn is_blocked(&self, path: &[u8]) -> bool {
-        // What cannot be looked at fails where it is decided what becomes of it.
-        self.deletes && is_in_the_way(&self.dest.target, path).unwrap_or(false)
     }
 
     /// Restores one name that is no directory, as `name`.
@@ -235,10 +191,6 @@ impl<'a> Restorer<'a> {
                 let some: Vec<Entry> = files.by_ref().take(HEADS_AT_ONCE).collect();
                 for (entry, head) in self.with_heads(some)? {
                     let Some(path) = self.tour.target_path(&entry) else { continue };
-                    if self.is_blocked(&path) {
-                        self.blocked.push(PlannedFile { entry, path });
-                        continue;
-                    }
                     if let Some(link) = link_key(&entry.version) {
                         if self.firsts.contains_key(&link) {
                             self.further_names.push(PlannedFile { entry, path });

@@ -66,11 +66,6 @@ pub(super) struct Counts {
     pub refused_names: Vec<RefusedName>,
     pub metadata_set: u64,
     pub too_short: u64,
-    pub deleted: u64,
-    /// What was deleted, where it is wanted, as paths in the target.
-    pub deleted_names: Vec<Vec<u8>>,
-    /// Nothing was deleted because something could not be restored.
-    pub delete_skipped: bool,
     /// What a rehearsal would restore, where it is wanted, as paths in the target.
     pub names: Vec<Vec<u8>>,
     pub inconsistent: Vec<String>,
@@ -217,15 +212,6 @@ impl Tally {
             && !before.flags_refused
         {
             name.kinds.push("flags");
-        }
-    }
-
-    /// Counts a name that was deleted, or would be.
-    pub fn note_deleted(&self, path: &[u8]) {
-        let mut counts = self.counts();
-        counts.deleted += 1;
-        if self.named.all {
-            counts.deleted_names.push(path.to_vec());
         }
     }
 
