@@ -28,7 +28,7 @@ Examples:
   raidtape backup ~/photos -n -v
   raidtape backup /etc /home /srv/www --name all
   raidtape backup / -x --exclude-caches -e '*.o' -e '/var/tmp/*'
-  find . -newer mark -print0 | raidtape backup . --name new --files-from-raw -
+  find . -type f -newer mark -print0 | raidtape backup . --name new --files-from-raw -
   raidtape backup --stdin-filename db.sql --stdin-from-command -- pg_dump db")]
 pub struct BackupArgs {
     /// The directory to back up; several are one source, which then needs a --name, and keep their paths below `/` in it

@@ -58,6 +58,9 @@ pub enum TreeError {
         /// What is wrong with it.
         why: String,
     },
+    /// Lists without a path.
+    #[error("the list of what is to be backed up names no path; nothing was backed up")]
+    EmptyLists,
     /// A stream that is to be backed up and cannot be read.
     #[error("what is to be backed up cannot be read: {source}; no run was saved")]
     StreamUnreadable {

@@ -228,7 +228,11 @@ impl Lister {
 
 /// What becomes of an entry.
 fn choose((select, selection): (&SelectFn, &Selection), path: &[u8], stat: &Stat) -> Select {
-    if selection.leads(path) || selection.takes(path, stat) { select(path, stat) } else { Select::LeaveOut }
+    if !selection.leads(path) && !selection.takes(path, stat) {
+        return Select::LeaveOut;
+    }
+    // What is wanted may lie in a volume's own directory, beside what the volume keeps there.
+    if selection.is_on_the_way(path) { Select::Take } else { select(path, stat) }
 }
 
 /// Puts the entry `path`, whose name starts at `name_at`, where it belongs.

@@ -44,7 +44,7 @@ impl Listed {
     /// Reads the lists. Paths are relative to `root`, or absolute below it.
     ///
     /// # Errors
-    /// `ListUnreadable`, `BadListed`.
+    /// `ListUnreadable`, `BadListed`, `EmptyLists`.
     pub fn read(lists: &[FilesFrom], root: &Path) -> Result<Self, TreeError> {
         let mut all = Vec::new();
         for list in lists {
@@ -55,6 +55,10 @@ impl Listed {
                 let bad = |why| TreeError::BadListed { list: list.path.clone(), path: line.to_vec(), why };
                 all.push(path_of(line, root).map_err(bad)?);
             }
+        }
+        if all.is_empty() {
+            // Whoever made the list has failed, more often than not; it would end all that was stored before.
+            return Err(TreeError::EmptyLists);
         }
         Ok(Self::new(all))
     }

@@ -84,17 +84,17 @@ impl Pattern {
         if line.is_empty() {
             return Ok(None);
         }
-        let shape = Shape::new(steps_of(line, is_name)?, (is_name, any_case));
+        let shape = Shape::new(steps_of(line, (is_name, any_case))?, (is_name, any_case));
         Ok(Some(Self { takes_back, only_dirs, is_name, any_case, shape }))
     }
 
     fn is_one(&self, step: &Step, byte: u8) -> bool {
-        let has = |byte: u8| match step {
+        match step {
+            Step::One(one) if self.any_case => one.eq_ignore_ascii_case(&byte),
             Step::One(one) => *one == byte,
             Step::OneOf(set) => has_bit(set, byte),
             Step::Star | Step::Deep | Step::Dirs => false,
-        };
-        has(byte) || (self.any_case && (has(byte.to_ascii_lowercase()) || has(byte.to_ascii_uppercase())))
+        }
     }
 
     fn fits(&self, text: &[u8]) -> bool {
@@ -170,7 +170,7 @@ fn without_trailing_spaces(line: &[u8]) -> &[u8] {
     &line[..end]
 }
 
-fn steps_of(line: &[u8], is_name: bool) -> Result<Vec<Step>, &'static str> {
+fn steps_of(line: &[u8], (is_name, any_case): (bool, bool)) -> Result<Vec<Step>, &'static str> {
     let is_special = |byte: &u8| matches!(byte, b'*' | b'?' | b'[' | b'\\');
     let plain = line.iter().position(is_special).unwrap_or(line.len());
     let mut steps: Vec<Step> = line[..plain].iter().map(|byte| Step::One(*byte)).collect();
@@ -197,7 +197,7 @@ fn steps_of(line: &[u8], is_name: bool) -> Result<Vec<Step>, &'static str> {
                 at += 1;
             }
             b'[' => {
-                let (set, len) = class(&line[at..])?;
+                let (set, len) = class(&line[at..], any_case)?;
                 steps.push(Step::OneOf(Box::new(without_slash(set))));
                 at += len;
             }
@@ -214,8 +214,8 @@ fn steps_of(line: &[u8], is_name: bool) -> Result<Vec<Step>, &'static str> {
     Ok(steps)
 }
 
-/// The bytes of a class that `line` begins with, and its length.
-fn class(line: &[u8]) -> Result<([u64; 4], usize), &'static str> {
+/// The bytes of a class that `line` begins with, in both cases where they are alike, and its length.
+fn class(line: &[u8], any_case: bool) -> Result<([u64; 4], usize), &'static str> {
     const OPEN: &str = "a class has no `]`";
     let is_not = matches!(line.get(1), Some(b'!' | b'^'));
     let first = 1 + usize::from(is_not);
@@ -246,6 +246,12 @@ fn class(line: &[u8]) -> Result<([u64; 4], usize), &'static str> {
             before = Some(byte);
             at += 1 + escape;
         }
+    }
+    if any_case {
+        // Before the class is turned round: what it says of one case it says of the other.
+        let said = set;
+        let letters = (0..=u8::MAX).filter(|byte| byte.is_ascii_alphabetic() && has_bit(&said, *byte));
+        letters.for_each(|byte| put_bit(&mut set, byte ^ 0x20));
     }
     Ok((if is_not { set.map(|bits| !bits) } else { set }, at + 1))
 }
@@ -314,6 +320,22 @@ mod tests {
             assert!(leaves_out(line, path), "{line}");
         }
         assert!(!leaves_out("{a,b}", "a"));
+    }
+
+    #[test]
+    fn a_class_says_of_one_case_what_it_says_of_the_other_where_they_are_alike() {
+        let fits = |line: &str, path: &str| {
+            let list = PatternList::new([line.as_bytes()].into_iter(), true).unwrap();
+            list.leave_out(path.as_bytes(), false) == Some(true)
+        };
+        for (line, path) in
+            [("[!a]*", "beta"), ("[!a]*", "Gamma"), ("[a-c]*", "Beta"), ("[^B]", "c"), ("[[:upper:]]", "x")]
+        {
+            assert!(fits(line, path), "{line} and {path}");
+        }
+        for (line, path) in [("[!a]*", "alpha"), ("[!a]*", "Apple"), ("[!A]*", "a1"), ("[^b]", "B"), ("[a-c]", "d")] {
+            assert!(!fits(line, path), "{line} and {path}");
+        }
     }
 
     #[test]

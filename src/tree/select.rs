@@ -140,6 +140,11 @@ impl Selection {
         self.roots.as_ref().is_some_and(|roots| roots.is_above(path))
     }
 
+    /// Whether a path is above a root or above what a list names, and not wanted itself.
+    pub(super) fn is_on_the_way(&self, path: &[u8]) -> bool {
+        self.wants(path) == Wanted::OnTheWay
+    }
+
     /// Paths that a list names and that were not met.
     pub(super) fn not_met(&self) -> impl Iterator<Item = &[u8]> {
         self.listed.iter().flat_map(Listed::not_met)

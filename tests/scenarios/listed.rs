@@ -119,3 +119,21 @@ fn lists_that_cannot_be_are_refused_before_anything_is_written() {
     bench.run(&["backup", "src", "--files-from", "nowhere"]).with_code(2).with_sentence(&["nowhere", "cannot be read"]);
     assert_eq!(bench.json(&["runs"], 0)["runs"], serde_json::json!([]));
 }
+
+#[test]
+fn a_list_without_a_path_is_a_mistake_and_ends_nothing() {
+    let bench = Bench::with_volumes(&["disk1"], &[]);
+    write(&bench.src(), "f", b"x");
+    bench.backup();
+    for (option, text) in [("--files-from-raw", &b""[..]), ("--files-from", b"# only words\n\n")] {
+        write(&bench.path("."), "list", text);
+        let said = bench.run(&["--no-progress", "backup", "src", option, "list"]).with_code(2);
+        said.with_sentence(&["names no path"]);
+    }
+    assert_eq!(bench.query("SELECT path FROM files WHERE kind = 'file'").len(), 1);
+    // What a list names may lie beside what a volume keeps.
+    write(&bench.path("disk1"), "photos/1.jpg", b"a picture");
+    write(&bench.path("."), "list", b"disk1/photos/1.jpg\n");
+    bench.run(&["--no-progress", "backup", ".", "--name", "here", "--files-from", "list"]).with_code(0);
+    assert_eq!(bench.query("SELECT path FROM files WHERE kind = 'file' AND path LIKE '%jpg'").len(), 1);
+}

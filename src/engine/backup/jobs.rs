@@ -245,7 +245,8 @@ pub fn content_problem(file: &FileJob, read: &ReadFile) -> Option<Problem> {
             ProblemOp::Changed,
             "it changed each time it was read; its last reading is kept, marked as inconsistent".to_owned(),
         ),
-        Some((held, run)) if *held != read.hash => (
+        // Somebody may have written it since it was listed.
+        Some((held, run)) if *held != read.hash && is_unchanged(&file.stat, &read.stat) => (
             ProblemOp::Rot,
             format!(
                 "its bytes are others than in run {run}, but its size, times and inode say that nobody wrote it: is the \

@@ -86,8 +86,16 @@ impl Origin {
     /// Refuses, before anything is written, a root that is not there, and to go on with a source of another kind.
     pub fn check(&self, repository: &Repository) -> Result<()> {
         if let Kind::Tree { roots, selection, .. } = &self.kind {
+            let own = own_inodes(repository);
             for root in roots {
                 drop(open_walk(repository, root, (0, selection))?);
+                let is_own = std::fs::metadata(root).is_ok_and(|root| own.contains(&(root.dev(), root.ino())));
+                if is_own && roots.len() > 1 {
+                    return Err(EngineError::Usage(format!(
+                        "{} is a volume of this repository, and cannot be backed up to itself; name what of it is to be",
+                        root.display()
+                    )));
+                }
                 let above = root.ancestors().skip(1).filter(|_| roots.len() > 1);
                 above.into_iter().try_for_each(can_be_listed)?;
             }
