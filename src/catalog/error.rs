@@ -35,6 +35,14 @@ pub enum CatalogError {
         /// The cause.
         source: std::io::Error,
     },
+    /// Rows of a run under way cannot be kept beside the catalog.
+    #[error("the rows of the run cannot be kept in {}, the catalog's folder: {source}", folder.display())]
+    Spool {
+        /// The folder.
+        folder: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// SQLite reports an error.
     #[error("the catalog reports: {0}")]
     Sql(#[source] rusqlite::Error),

@@ -19,6 +19,8 @@ pub mod row;
 pub mod runs;
 pub mod settings;
 pub mod sidecars;
+pub mod spool;
+pub mod spool_row;
 pub mod state;
 pub mod versions;
 pub mod view;

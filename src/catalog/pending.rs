@@ -1,17 +1,13 @@
-//! Rows of a run that is under way, kept out of memory and across a crash. Readers of versions never see them.
+//! Rows of a run that is under way, kept across a crash: the next run compares with them. Readers of versions never see
+//! them.
 
-use super::contents;
-use super::error::{CatalogError, Result};
-use super::interned::{Interner, attrs_by_id, owner_by_id};
-use super::row::{DETECTION_COLUMNS, StoredObject, StoredVersion, VERSION_COLUMNS, detection_from_row};
+use super::error::Result;
+use super::interned::Interner;
+use super::row::{StoredObject, StoredVersion};
 use super::versions::Change;
-use crate::model::content::Content;
 use crate::model::ids::{ContentId, RunSeq, SourceId};
-use crate::model::version::{Detection, EndReason, Object, Owner, Version};
-use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Row, params};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use crate::model::version::Detection;
+use rusqlite::{Connection, params};
 
 const OP_PUT: i64 = 1;
 const OP_TOUCH: i64 = 2;
@@ -93,95 +89,6 @@ impl PendingWriter {
     }
 }
 
-/// Takes a change, and the content of a file.
-pub type ChangeVisitor<'v> = &'v mut dyn FnMut(PendingChange, Option<Content>) -> Result<()>;
-
-/// Hands the changes of `run` to `each`, grouped by directory in the order in which directories were met.
-pub fn for_each(conn: &Connection, run: RunSeq, each: ChangeVisitor<'_>) -> Result<()> {
-    let columns = |list: &str| list.split(", ").map(|column| format!("p.{column}")).collect::<Vec<_>>().join(", ");
-    let sql = format!(
-        "SELECT d.path, p.name, p.op, {}, {}, c.size, c.hash, c.chunk, c.n,
-           EXISTS(SELECT 1 FROM extents e WHERE e.content = c.id)
-         FROM pending p JOIN dirs d ON d.id = p.dir
-         LEFT JOIN contents c ON p.op = {OP_PUT} AND p.mode >> 12 = 8 AND c.id = p.obj
-         WHERE p.run = ?1 ORDER BY p.dir, p.name",
-        columns(VERSION_COLUMNS),
-        columns(DETECTION_COLUMNS)
-    );
-    let mut select = conn.prepare(&sql)?;
-    let mut rows = select.query([run.0])?;
-    let mut known = Known::default();
-    while let Some(row) = rows.next()? {
-        let detection = detection_from_row(row, 12)?;
-        let mut content = None;
-        let change = match row.get::<_, i64>(2)? {
-            OP_PUT => {
-                let (version, held) = known.put_from_row(conn, row)?;
-                let id = held.as_ref().map(|(id, _)| *id);
-                content = held.map(|(_, content)| content);
-                Change::Put { version, content: id, detection }
-            }
-            OP_TOUCH => Change::Touch { detection, btime_ns: row.get(7)? },
-            OP_END => Change::End(end_from_row(row)?),
-            _ => return Err(CatalogError::damaged("a pending row of an unknown kind")),
-        };
-        each(PendingChange { dir: row.get(0)?, name: row.get(1)?, change }, content)?;
-    }
-    Ok(())
-}
-
-fn end_from_row(row: &Row<'_>) -> Result<EndReason> {
-    let reason = match row.get_ref(8)? {
-        ValueRef::Integer(tag) => u8::try_from(tag).ok().and_then(EndReason::from_tag),
-        _ => None,
-    };
-    reason.ok_or_else(|| CatalogError::damaged("a pending row without a reason"))
-}
-
-/// Owners, of which there are few, and the attributes of the row before.
-#[derive(Default)]
-struct Known {
-    owners: HashMap<i64, Owner>,
-    attrs: Option<(i64, Vec<u8>)>,
-}
-
-impl Known {
-    /// A row's version, and its content where it is a file.
-    fn put_from_row(&mut self, conn: &Connection, row: &Row<'_>) -> Result<(Version, Option<(ContentId, Content)>)> {
-        let stored = StoredVersion::from_row(row, 3)?;
-        let (object, content) = match &stored.object {
-            StoredObject::Content(id) => {
-                if row.get_ref(16)? == ValueRef::Null {
-                    return Err(CatalogError::damaged(format!("content {id} is missing")));
-                }
-                let content = contents::whole(conn, *id, contents::head_from_row(row, 16)?)?;
-                (Object::Content(content.hash), Some((*id, content)))
-            }
-            StoredObject::Nothing => (Object::Nothing, None),
-            StoredObject::Target(target) => (Object::Target(target.clone()), None),
-            StoredObject::Device(number) => (Object::Device(*number), None),
-        };
-        let owner = match self.owners.entry(stored.owner) {
-            Entry::Occupied(known) => known.get().clone(),
-            Entry::Vacant(new) => new.insert(owner_by_id(conn, stored.owner)?).clone(),
-        };
-        let attrs = self.attrs(conn, stored.attr)?;
-        Ok((stored.with((owner, object, attrs)), content))
-    }
-
-    fn attrs(&mut self, conn: &Connection, id: Option<i64>) -> Result<Vec<u8>> {
-        let Some(id) = id else { return Ok(Vec::new()) };
-        if let Some((known, body)) = &self.attrs
-            && *known == id
-        {
-            return Ok(body.clone());
-        }
-        let body = attrs_by_id(conn, Some(id))?;
-        self.attrs = Some((id, body.clone()));
-        Ok(body)
-    }
-}
-
 /// Drops what unfinished runs of `source` left, up to and with `run`.
 pub fn clear(conn: &Connection, source: SourceId, run: RunSeq) -> Result<()> {
     conn.prepare_cached("DELETE FROM pending WHERE run IN (SELECT seq FROM runs WHERE source = ?1 AND seq <= ?2)")?
@@ -200,12 +107,13 @@ pub fn content_of(change: &Change) -> Option<ContentId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::Catalog;
     use crate::catalog::settings::Settings;
-    use crate::model::content::Extent;
+    use crate::catalog::{Catalog, contents, interned, state};
+    use crate::model::content::{Content, Extent};
     use crate::model::entry::EntryKind;
     use crate::model::ids::{ChunkNo, FileHash, RepositoryUuid};
     use crate::model::params::{ChunkerParams, Compression, HashAlgo, Reserve};
+    use crate::model::version::{EndReason, Object, Owner, Version};
 
     fn catalog(dir: &std::path::Path) -> Catalog {
         let settings = Settings {
@@ -236,53 +144,39 @@ mod tests {
     }
 
     #[test]
-    fn what_was_put_comes_back_with_its_content_whole() {
+    fn what_was_put_is_what_the_next_run_compares_with_until_it_is_cleared() {
         let dir = tempfile::tempdir().unwrap();
         let mut catalog = catalog(dir.path());
         let tx = catalog.begin().unwrap();
         let extent = |at, chunk, n| Extent { at, chunk: ChunkNo(chunk), n };
-        let contents = [
-            Content { size: 0, hash: FileHash([1; 32]), extents: Vec::new() },
-            Content { size: 9, hash: FileHash([2; 32]), extents: vec![extent(0, 4, 2)] },
-            Content {
-                size: 99,
-                hash: FileHash([3; 32]),
-                extents: vec![extent(0, 4, 2), extent(9, 0, 1), extent(50, 7, 1)],
-            },
-        ];
+        let content = Content { size: 99, hash: FileHash([3; 32]), extents: vec![extent(0, 4, 2), extent(9, 0, 1)] };
+        let id = contents::put(&tx, &content).unwrap();
         let detection = Detection { ctime_ns: 11, ino: u64::MAX, nlink: 1, marks: Default::default() };
-        let mut put: Vec<(Change, Option<Content>)> = contents
-            .iter()
-            .map(|content| {
-                let id = contents::put(&tx, content).unwrap();
-                let mut version = version(EntryKind::File, Object::Content(content.hash), b"\x02\x01\x40");
-                version.size = content.size;
-                (Change::Put { version, content: Some(id), detection }, Some(content.clone()))
-            })
-            .collect();
-        for (kind, object) in [
-            (EntryKind::Dir, Object::Nothing),
-            (EntryKind::Symlink, Object::Target(b"\xff/..".to_vec())),
-            // A number that is a content's as well.
-            (EntryKind::BlockDevice, Object::Device(1)),
-        ] {
-            put.push((Change::Put { version: version(kind, object, b""), content: None, detection }, None));
+        let mut file = version(EntryKind::File, Object::Content(content.hash), b"\x02\x01\x40");
+        file.size = content.size;
+        let link = version(EntryKind::Symlink, Object::Target(b"\xff/..".to_vec()), b"");
+        let source = SourceId(1);
+        let sql =
+            "INSERT INTO runs(seq, uuid, source, kind, state, started_ns) VALUES(3, x'03', 1, 'backup', 'open', 1)";
+        tx.execute(sql, []).unwrap();
+        let mut writer = PendingWriter::new(source, RunSeq(3));
+        let changes = [
+            Change::Put { version: file.clone(), content: Some(id), detection },
+            Change::Put { version: link.clone(), content: None, detection },
+            Change::Touch { detection, btime_ns: Some(-1) },
+            Change::End(EndReason::Deleted),
+        ];
+        for (number, change) in (1_u8..).zip(changes) {
+            writer.put(&tx, &PendingChange { dir: b"d".to_vec(), name: vec![number], change }).unwrap();
         }
-        put.push((Change::Touch { detection, btime_ns: Some(-1) }, None));
-        put.extend([EndReason::Deleted, EndReason::Excluded].map(|reason| (Change::End(reason), None)));
-        let mut writer = PendingWriter::new(SourceId(1), RunSeq(3));
-        for (number, (change, _)) in (1_u8..).zip(&put) {
-            let row = PendingChange { dir: b"d".to_vec(), name: vec![number], change: change.clone() };
-            writer.put(&tx, &row).unwrap();
-        }
-        let mut found = Vec::new();
-        for_each(&tx, RunSeq(3), &mut |row, content| {
-            assert_eq!(row.dir, b"d");
-            found.push((row.change, content));
-            Ok(())
-        })
-        .unwrap();
-        assert_eq!(format!("{found:?}"), format!("{put:?}"));
-        for_each(&tx, RunSeq(2), &mut |row, _| unreachable!("{row:?} is of another run")).unwrap();
+        let dir = interned::find_dir(&tx, source, b"d").unwrap().unwrap();
+        let found = state::pending_entries(&tx, source, dir.id).unwrap();
+        let seen: Vec<_> = found.iter().map(|row| (row.name.clone(), row.version.resolve(&tx).unwrap())).collect();
+        assert_eq!(seen, [(vec![1], file), (vec![2], link)], "only what says what a name holds");
+        assert!(found.iter().all(|row| row.detection == detection));
+        clear(&tx, source, RunSeq(2)).unwrap();
+        assert!(state::has_pending(&tx, source).unwrap());
+        clear(&tx, source, RunSeq(3)).unwrap();
+        assert!(!state::has_pending(&tx, source).unwrap());
     }
 }

@@ -79,7 +79,7 @@ CREATE TABLE past(
   obj ANY, link INTEGER NOT NULL, attr INTEGER, flags INTEGER NOT NULL,
   PRIMARY KEY(dir, name, first_run)) STRICT, WITHOUT ROWID;
 CREATE INDEX past_by_object ON past(obj) WHERE obj IS NOT NULL;
--- Finished rows of a run that is not complete. op: 1 put, 2 touch, 3 end (reason in obj).
+-- Rows that a run which is not complete left for the next one to compare with. op: 1 put, 2 touch, 3 end (reason in obj).
 CREATE TABLE pending(
   run INTEGER NOT NULL, dir INTEGER NOT NULL, name BLOB NOT NULL, op INTEGER NOT NULL, mode INTEGER NOT NULL,
   owner INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, btime_ns INTEGER, obj ANY,

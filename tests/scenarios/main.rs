@@ -21,6 +21,7 @@ mod history;
 mod interruption;
 mod kept;
 mod listed;
+mod many_rows;
 mod rebuild;
 mod rehearsal;
 mod restoring;

@@ -336,7 +336,7 @@ fn end(
         let rows = committer.finish()?;
         return Ok(AttemptEnd::Done(Box::new(AttemptDone { rows, seen, tally })));
     }
-    committer.spill()?;
+    committer.leave_hints()?;
     match stop {
         Some(Stop::NoRoom) => Ok(AttemptEnd::NoRoom),
         Some(Stop::Failed { lane, error }) => Ok(AttemptEnd::Failed(plan.volumes[lane].0.id, error)),

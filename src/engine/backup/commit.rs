@@ -1,25 +1,28 @@
 //! The committer: the only writer of the catalog during a run. Registers durable blocks, tells the assembler that
-//! their chunks can be looked up now, and keeps the run's rows until they can be applied: in memory, and in `pending`
-//! when they grow many, at intervals, and when the run does not come to its end.
+//! their chunks can be looked up now, and keeps the run's rows until they can be applied: in a spool, and, at intervals
+//! and when the run does not come to its end, in `pending`, where the next run finds them.
 
-use super::items::{StagedChange, StagedFile, StagedRow};
+use super::items::{StagedChange, StagedRow};
 use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::interned::{Interner, set_affinity};
-use crate::catalog::pending::{PendingChange, PendingWriter};
-use crate::catalog::versions::Change;
+use crate::catalog::pending::{PendingWriter, content_of};
+use crate::catalog::spool::{Spool, SpoolMark};
+use crate::catalog::spool_row;
 use crate::catalog::volumes::{self, VolumeState};
 use crate::catalog::{Catalog, CatalogError, contents};
 use crate::model::ids::{ChunkId, ContentId, RunSeq, SourceId, VolumeId};
 use crossbeam_channel::Sender;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Rows kept in memory at most, about 500 bytes each; more go to `pending`.
-const ROWS_IN_MEMORY_MAX: usize = 100_000;
-/// Bytes of attributes in these rows, about, after which they are written too.
-const ATTRS_IN_MEMORY_MAX: usize = 16 << 20;
+/// Rows that wait for their blocks, or for a transaction, before it is looked whether some can go on; and their bytes.
+const WAITING_MAX: usize = 20_000;
+const WAITING_LEN_MAX: usize = 8 << 20;
 /// After so long, finished rows are put where a crash does not reach them.
-const SPILL_EVERY: Duration = Duration::from_secs(15 * 60);
+const HINT_EVERY: Duration = Duration::from_secs(15 * 60);
+/// Who stops a run does not want to wait for more of that than so long.
+const HINTS_AT_END: Duration = Duration::from_secs(5);
 
 /// To the committer.
 #[derive(Debug)]
@@ -49,24 +52,31 @@ pub struct Committer<'c> {
     catalog: &'c mut Catalog,
     source: SourceId,
     known: Sender<Vec<ChunkId>>,
-    rows: VecDeque<StagedRow>,
-    /// Bytes of attributes that came since rows were last written.
-    attrs_len: usize,
+    /// Rows that are not in the spool, in order.
+    waiting: VecDeque<WaitingRow>,
+    waiting_len: usize,
+    /// So many of them, or bytes, and it is looked whether some can go on.
+    look_at: (usize, usize),
+    spool: Spool,
     facts: Vec<CommitMsg>,
     pending: PendingWriter,
-    has_spilled: bool,
-    spilled_at: Instant,
+    hinted: SpoolMark,
+    hinted_at: Instant,
     durable: BTreeSet<u64>,
     durable_below: u64,
     /// Blocks, their bytes, and the volumes that hold them.
     pub written: Written,
 }
 
-fn attrs_len(change: &Change) -> usize {
-    match change {
-        Change::Put { version, .. } => version.attrs.len(),
-        Change::Touch { .. } | Change::End(_) => 0,
-    }
+/// A row whose bytes are not durable yet, or whose content is not in the catalog.
+struct WaitingRow {
+    dir: Arc<[u8]>,
+    row: Box<[u8]>,
+    needs: u64,
+    id: Option<ContentId>,
+    /// A file that was read: its content has to be there first.
+    is_read: bool,
+    expected: Option<Box<(ContentId, u64)>>,
 }
 
 /// What the writers wrote.
@@ -89,16 +99,19 @@ type Result<T> = std::result::Result<T, CatalogError>;
 impl<'c> Committer<'c> {
     /// For `run` of `source`; `known` hears which chunks the catalog has from now on.
     pub fn new(catalog: &'c mut Catalog, (source, run): (SourceId, RunSeq), known: Sender<Vec<ChunkId>>) -> Self {
+        let spool = Spool::beside(catalog.path());
         Self {
             catalog,
             source,
             known,
-            rows: VecDeque::new(),
+            waiting: VecDeque::new(),
+            waiting_len: 0,
+            look_at: (WAITING_MAX, WAITING_LEN_MAX),
+            spool,
             facts: Vec::new(),
             pending: PendingWriter::new(source, run),
-            has_spilled: false,
-            attrs_len: 0,
-            spilled_at: Instant::now(),
+            hinted: SpoolMark::default(),
+            hinted_at: Instant::now(),
             durable: BTreeSet::new(),
             durable_below: 0,
             written: Written::default(),
@@ -111,8 +124,8 @@ impl<'c> Committer<'c> {
             CommitMsg::Block { block, tickets } => self.block(&block, &tickets),
             CommitMsg::Rows(rows) => {
                 self.take(rows)?;
-                let is_much = self.rows.len() > ROWS_IN_MEMORY_MAX || self.attrs_len > ATTRS_IN_MEMORY_MAX;
-                if is_much { self.spill() } else { Ok(()) }
+                let is_much = self.waiting.len() > self.look_at.0 || self.waiting_len > self.look_at.1;
+                if is_much { self.settle(None) } else { Ok(()) }
             }
             CommitMsg::Sealed(volume) => {
                 self.written.sealed.insert(volume.0);
@@ -126,18 +139,20 @@ impl<'c> Committer<'c> {
     }
 
     /// Keeps rows. While the source is being read there is time to find contents that are known already.
-    fn take(&mut self, mut rows: Vec<StagedRow>) -> Result<()> {
+    fn take(&mut self, rows: Vec<StagedRow>) -> Result<()> {
         let reading = self.catalog.reading()?;
-        for row in rows.iter_mut().filter(|row| row.needs <= self.durable_below) {
-            if let StagedChange::File(file) = &mut row.change
+        for row in rows {
+            let mut waiting = WaitingRow::from_staged(&row);
+            if let StagedChange::File(file) = &row.change
+                && row.needs <= self.durable_below
                 && let Some(id) = contents::find(self.catalog.conn(), file.content.hash, file.content.size)?
             {
-                note_content(file, id, &mut self.written);
+                waiting.found(id, &mut self.written);
             }
+            self.waiting_len += waiting.row.len();
+            self.waiting.push_back(waiting);
         }
         drop(reading);
-        self.attrs_len += rows.iter().map(|row| attrs_len(row.change.parts().0)).sum::<usize>();
-        self.rows.extend(rows);
         Ok(())
     }
 
@@ -146,87 +161,115 @@ impl<'c> Committer<'c> {
         while self.durable.remove(&self.durable_below) {
             self.durable_below += 1;
         }
-        let tx = self.catalog.begin()?;
-        blocks::register(&tx, block)?;
-        for row in self.rows.iter_mut().take_while(|row| row.needs <= self.durable_below) {
-            intern(&tx, row, &mut self.written)?;
-        }
-        tx.commit()?;
+        self.settle(Some(block))?;
         self.written.blocks += 1;
         self.written.bytes += block.size;
         self.written.volumes.extend(block.volumes.iter().map(|volume| volume.0));
         let ids = block.table.segments.iter().flat_map(|segment| &segment.chunks).map(|(id, _)| *id).collect();
         // The assembler is gone only when the attempt is over.
         drop(self.known.send(ids));
-        if self.spilled_at.elapsed() > SPILL_EVERY { self.spill() } else { Ok(()) }
+        if self.hinted_at.elapsed() > HINT_EVERY { self.hint(Duration::MAX) } else { Ok(()) }
     }
 
-    /// Writes the facts, and the rows whose bytes are durable, where a crash does not reach them.
-    pub fn spill(&mut self) -> Result<()> {
-        self.spilled_at = Instant::now();
-        self.attrs_len = 0;
-        let ready = self.rows.iter().take_while(|row| row.needs <= self.durable_below).count();
+    /// Registers a block, and lets those rows go on whose bytes are durable: their contents go into the catalog, they
+    /// themselves into the spool.
+    fn settle(&mut self, block: Option<&NewBlock>) -> Result<()> {
+        let ready = self.waiting.iter().take_while(|row| row.needs <= self.durable_below).count();
         let tx = self.catalog.begin()?;
-        put_facts(&tx, self.source, &self.facts)?;
-        for row in self.rows.iter_mut().take(ready) {
-            intern(&tx, row, &mut self.written)?;
-            let change = row.change.parts().0.clone();
-            self.pending.put(&tx, &PendingChange { dir: row.dir.to_vec(), name: row.name.clone(), change })?;
+        if let Some(block) = block {
+            blocks::register(&tx, block)?;
+        }
+        for row in self.waiting.iter_mut().take(ready) {
+            row.intern(&tx, &mut self.written)?;
         }
         tx.commit()?;
-        self.facts.clear();
-        self.rows.drain(..ready);
-        self.has_spilled |= ready > 0;
+        for row in self.waiting.drain(..ready) {
+            self.waiting_len -= row.row.len();
+            self.spool.push(&row.dir, row.id, &row.row)?;
+        }
+        // What waits for a block would be looked through in vain by every message until that is written.
+        self.look_at = (self.waiting.len() + WAITING_MAX, self.waiting_len + WAITING_LEN_MAX);
         Ok(())
     }
 
-    /// All blocks are durable: interns what is left and hands the rows over.
-    pub fn finish(mut self) -> Result<FinishedRows> {
+    /// The attempt does not come to its end: puts the rows whose bytes are durable where the next one finds them.
+    pub fn leave_hints(&mut self) -> Result<()> {
+        self.settle(None)?;
+        self.hint(HINTS_AT_END)
+    }
+
+    /// Writes the facts, and rows that came since the last time, as many as `time` allows, where a crash does not reach
+    /// them.
+    fn hint(&mut self, time: Duration) -> Result<()> {
+        self.hinted_at = Instant::now();
+        let (began, mark) = (self.hinted_at, self.spool.mark()?);
         let tx = self.catalog.begin()?;
         put_facts(&tx, self.source, &self.facts)?;
-        for row in &mut self.rows {
-            if row.needs > self.durable_below {
-                return Err(CatalogError::damaged("a row of this run needs a block that was not written"));
-            }
-            intern(&tx, row, &mut self.written)?;
-        }
+        let (pending, mut is_late) = (&mut self.pending, false);
+        self.spool.for_each_since(self.hinted, &mut |row, _| {
+            is_late = is_late || began.elapsed() > time;
+            if is_late { Ok(()) } else { pending.put(&tx, &row) }
+        })?;
         tx.commit()?;
-        Ok(FinishedRows { rows: self.rows, has_spilled: self.has_spilled, written: self.written })
+        self.facts.clear();
+        self.hinted = mark;
+        Ok(())
+    }
+
+    /// All blocks are durable: hands the rows over.
+    pub fn finish(mut self) -> Result<FinishedRows> {
+        self.settle(None)?;
+        if !self.waiting.is_empty() {
+            return Err(CatalogError::damaged("a row of this run needs a block that was not written"));
+        }
+        let tx = self.catalog.begin()?;
+        put_facts(&tx, self.source, &self.facts)?;
+        tx.commit()?;
+        Ok(FinishedRows { rows: self.spool, written: self.written })
     }
 }
 
 /// The rows of a run whose source was read to the end.
 pub struct FinishedRows {
-    /// Those in memory; their contents are in the catalog.
-    pub rows: VecDeque<StagedRow>,
-    /// Whether there are more in `pending`.
-    pub has_spilled: bool,
+    /// In the order of the walk; their contents are in the catalog.
+    pub rows: Spool,
     /// What the writers wrote.
     pub written: Written,
 }
 
-impl FinishedRows {
-    /// Whether there is none at all.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty() && !self.has_spilled
+impl WaitingRow {
+    fn from_staged(row: &StagedRow) -> Self {
+        let (change, content) = row.change.parts();
+        let expected = match &row.change {
+            StagedChange::File(file) => file.expected.map(Box::new),
+            StagedChange::Ready(_) => None,
+        };
+        Self {
+            dir: Arc::clone(&row.dir),
+            row: spool_row::encode(&row.name, change, content),
+            needs: row.needs,
+            id: content_of(change),
+            is_read: content.is_some(),
+            expected,
+        }
     }
-}
 
-/// Puts the content of a row into the catalog, unless it is there.
-fn intern(conn: &crate::catalog::Connection, row: &mut StagedRow, written: &mut Written) -> Result<()> {
-    if let StagedChange::File(file) = &mut row.change
-        && file.content_id().is_none()
-    {
-        let id = contents::put(conn, &file.content)?;
-        note_content(file, id, written);
+    /// Puts the content into the catalog, unless it is there.
+    fn intern(&mut self, conn: &crate::catalog::Connection, written: &mut Written) -> Result<()> {
+        if !self.is_read || self.id.is_some() {
+            return Ok(());
+        }
+        let (_, _, content) = spool_row::decode(&self.row, None)?;
+        let content = content.ok_or_else(|| CatalogError::damaged("a file that was read, without its content"))?;
+        self.found(contents::put(conn, &content)?, written);
+        Ok(())
     }
-    Ok(())
-}
 
-fn note_content(file: &mut StagedFile, id: ContentId, written: &mut Written) {
-    file.set_content_id(id);
-    if let Some((_, dev)) = file.expected.filter(|(expected, _)| *expected == id) {
-        *written.only_inode.entry(dev).or_default() += 1;
+    fn found(&mut self, id: ContentId, written: &mut Written) {
+        self.id = Some(id);
+        if let Some((_, dev)) = self.expected.as_deref().filter(|(expected, _)| *expected == id) {
+            *written.only_inode.entry(*dev).or_default() += 1;
+        }
     }
 }
 

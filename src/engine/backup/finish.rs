@@ -4,9 +4,9 @@
 
 use super::attempt::AttemptDone;
 use super::commit::FinishedRows;
-use super::items::StagedRow;
 use super::seen::Seen;
 use crate::catalog::interned::{Interner, set_mount};
+use crate::catalog::pending::{PendingChange, content_of};
 use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::versions::{Applied, Applier, ApplyRun, Change};
 use crate::catalog::{Catalog, CatalogError, Connection, blocks, contents, digests, pending, volumes};
@@ -32,10 +32,9 @@ type RawVisitor<'v> =
 /// So many files with a new inode and the same content say that the file system's inodes mean nothing.
 const ONLY_INODE_MAX: u64 = 100;
 
-/// The rows of a finished attempt: those in `pending` first, then those in memory.
+/// The rows of a finished attempt.
 struct RunRows<'r> {
     before: &'r Connection,
-    run: RunSeq,
     rows: &'r FinishedRows,
     /// What each row turned out to be, in the order of going through them.
     applied: RefCell<AppliedRows>,
@@ -77,20 +76,13 @@ impl AppliedRows {
 impl RunRows<'_> {
     /// Goes through all rows without knowing what they turn out to be.
     fn for_each_raw(&self, visit: RawVisitor<'_>) -> std::result::Result<(), CatalogError> {
-        if self.rows.has_spilled {
-            pending::for_each(self.before, self.run, &mut |row, content| {
-                visit(&row.dir, &row.name, &row.change, content.as_ref())
-            })?;
-        }
-        for StagedRow { dir, name, change, .. } in &self.rows.rows {
-            let (change, content) = change.parts();
-            let known = match (content, pending::content_of(change)) {
+        self.rows.rows.for_each(&mut |PendingChange { dir, name, change }, content| {
+            let known = match (content, content_of(&change)) {
                 (None, Some(id)) => Some(contents::get(self.before, id)?),
-                _ => None,
+                (content, _) => content,
             };
-            visit(dir, name, change, content.or(known.as_ref()))?;
-        }
-        Ok(())
+            visit(&dir, &name, &change, known.as_ref())
+        })
     }
 }
 
@@ -116,7 +108,7 @@ pub fn finish(
     let base = runs::newest_complete(before.conn(), source.id)?;
     let base_digest = base.as_ref().and_then(|run| run.digest).unwrap_or(StateDigest::EMPTY);
     let held = before.reading()?;
-    let rows = RunRows { before: before.conn(), run: run.seq, rows: &done.rows, applied: RefCell::default() };
+    let rows = RunRows { before: before.conn(), rows: &done.rows, applied: RefCell::default() };
     let Repository { catalog, mounted, .. } = repository;
     let writable: Vec<usize> = (0..mounted.len()).filter(|index| mounted[*index].is_locked_for_writing()).collect();
     let tx = catalog.begin()?;
@@ -187,7 +179,7 @@ fn apply_checked(
     (before, source, base): (&Catalog, &Source, Option<&Run>),
     is_alone: bool,
 ) -> Result<Mentioned> {
-    let mut base = base.filter(|_| !rows.rows.is_empty());
+    let mut base = base.filter(|_| !rows.rows.rows.is_empty());
     if let Some(base) = base.take_if(|_| is_alone) {
         check_base(before, (source, base))?;
     }

@@ -213,7 +213,7 @@ pub struct StagedRow {
     pub needs: u64,
 }
 
-/// A change whose content may not be in the catalog yet. Many rows wait for the end of the run: each is small.
+/// A change whose content may not be in the catalog yet.
 #[derive(Debug)]
 pub enum StagedChange {
     /// Complete as it is.
@@ -225,7 +225,7 @@ pub enum StagedChange {
 /// A file version that this run read.
 #[derive(Debug)]
 pub struct StagedFile {
-    /// The version. The number of its content is missing until that is in the catalog.
+    /// The version; the number of its content is missing.
     pub change: Change,
     /// Its content; chunk numbers are final.
     pub content: Content,
@@ -239,23 +239,6 @@ impl StagedChange {
         match self {
             Self::Ready(change) => (change, None),
             Self::File(file) => (&file.change, Some(&file.content)),
-        }
-    }
-}
-
-impl StagedFile {
-    /// The number of its content, where that is known to be in the catalog.
-    pub fn content_id(&self) -> Option<ContentId> {
-        match &self.change {
-            Change::Put { content, .. } => *content,
-            Change::Touch { .. } | Change::End(_) => None,
-        }
-    }
-
-    /// Its content is in the catalog under this number.
-    pub fn set_content_id(&mut self, id: ContentId) {
-        if let Change::Put { content, .. } = &mut self.change {
-            *content = Some(id);
         }
     }
 }
