@@ -129,6 +129,9 @@ pub struct ManifestMeta {
     /// The repository's choice of compression, for a rebuild.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
+    /// Whether what its source has and the run has not may have been left out on purpose; not known of older runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected: Option<bool>,
 }
 
 impl ManifestMeta {

@@ -48,6 +48,17 @@ pub struct SelectOptions {
     pub roots: Vec<PathBuf>,
 }
 
+impl SelectOptions {
+    /// Whether anything below the roots may be left out.
+    pub fn leaves_out(&self) -> bool {
+        let Self { exclude, iexclude, exclude_files, exclude_caches, exclude_if_present, .. } = self;
+        let has_patterns = !(exclude.is_empty() && iexclude.is_empty() && exclude_files.is_empty());
+        let has_tags = *exclude_caches || !exclude_if_present.is_empty();
+        let is_bounded = self.exclude_larger_than.is_some() || self.one_file_system || !self.files_from.is_empty();
+        has_patterns || has_tags || is_bounded
+    }
+}
+
 /// [`SelectOptions`], ready for use on many threads.
 #[derive(Debug)]
 pub struct Selection {

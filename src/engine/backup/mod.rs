@@ -46,7 +46,7 @@ use super::error::{EngineError, Result};
 use super::observer::{Expected, Observer, Phase};
 use super::recover::{recover, with_what_works};
 use super::repository::Repository;
-use crate::catalog::runs::{self, Run, RunState, Source};
+use crate::catalog::runs::{self, Asked, Run, RunState, Source};
 use crate::catalog::volumes::{self, VolumeState};
 use crate::codec::chunker::Chunker;
 use crate::format::manifest::RunCounts;
@@ -200,6 +200,7 @@ fn open_run(repository: &mut Repository, origin: &Origin) -> Result<(Source, Run
         counts: RunCounts::default(),
     };
     runs::insert_open(&tx, &run)?;
+    runs::set_asked(&tx, run.seq, &Asked { selected: origin.is_selected(), roots: roots.clone() })?;
     tx.commit().map_err(crate::catalog::CatalogError::from)?;
     Ok((Source { id, host, name, roots }, run))
 }
