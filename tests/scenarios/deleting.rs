@@ -95,7 +95,7 @@ fn what_an_ordinary_user_may_not_delete_is_named_and_no_mode_is_changed_for_it()
         write(&bench.path("dest"), name, b"extra");
     }
     set_mode(&bench.path("dest/small/closed"), 0o500);
-    fs::copy(env!("CARGO_BIN_EXE_raidtape"), bench.path("program")).unwrap();
+    bench.copy_program();
     let chown = Command::new("chown").args(["-hR", "65534:65534"]).arg(bench.path("")).status();
     assert!(chown.unwrap().success());
     let output = Command::new("setpriv")

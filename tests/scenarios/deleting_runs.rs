@@ -154,7 +154,7 @@ fn what_the_run_could_not_read_stays_and_without_knowing_it_nothing_goes() {
     let bench = ready();
     set_mode(&bench.path("src/b/cache"), 0);
     set_mode(&bench.path("src/a/f"), 0);
-    fs::copy(env!("CARGO_BIN_EXE_raidtape"), bench.path("program")).unwrap();
+    bench.copy_program();
     let chown = std::process::Command::new("chown").args(["-hR", "65534:65534"]).arg(bench.path("")).status();
     assert!(chown.unwrap().success());
     let done = std::process::Command::new("setpriv")
