@@ -79,6 +79,12 @@ fn json(report: &RestoreReport) -> serde_json::Result<Value> {
 }
 
 fn warn(session: &Session, report: &RestoreReport) {
+    if report.nothing_fits {
+        session.warn(&format!(
+            "nothing was restored: nothing there in run {} fits --include; `raidtape ls -R` shows what there is",
+            report.run
+        ));
+    }
     let refused = &report.refused;
     for (count, what, why) in [
         (refused.owner, "owner or group", "root may do more"),

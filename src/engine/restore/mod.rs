@@ -89,6 +89,8 @@ pub struct RestoreReport {
     pub deleted: u64,
     /// Nothing was deleted, because not everything could be restored.
     pub delete_skipped: bool,
+    /// Nothing of the run fits what was to be included.
+    pub nothing_fits: bool,
     /// Names of which the system would not set some metadata.
     pub metadata_refused: u64,
     /// The same by kind.
@@ -121,10 +123,10 @@ pub struct RestoreReport {
 }
 
 impl RestoreReport {
-    /// The exit code: 5 when all that is missing is on volumes that are not here, 4 when anything else is, or when
-    /// something was refused and must not be.
+    /// The exit code: 5 when all that is missing is on volumes that are not here, 4 when anything else is, when nothing was
+    /// asked for that is there, or when something was refused and must not be.
     pub fn exit(&self) -> Exit {
-        if self.strict && self.metadata_refused > 0 {
+        if self.nothing_fits || self.strict && self.metadata_refused > 0 {
             return Exit::Damage;
         }
         match self.problems.len() as u64 {
@@ -302,6 +304,7 @@ fn report(picked: &Picked, options: &RestoreOptions, (tally, begun): (&Tally, In
         too_short: counts.too_short,
         deleted: counts.deleted,
         delete_skipped: counts.delete_skipped,
+        nothing_fits: options.how.wanted.has_include() && counts.is_nothing(),
         metadata_refused: counts.metadata_refused,
         refused: counts.refused,
         inconsistent: counts.inconsistent,

@@ -87,6 +87,14 @@ pub(super) struct Counts {
     pub failed_links: HashMap<LinkKey, Option<DataFailure>>,
 }
 
+impl Counts {
+    /// Whether no name was restored, or left, or failed.
+    pub fn is_nothing(&self) -> bool {
+        let made = self.files + self.dirs + self.symlinks + self.hardlinks + self.specials;
+        made + self.skipped_existing + self.too_short == 0 && self.problems.is_empty()
+    }
+}
+
 /// How many names have something that the system would not set, by kind; a name may count in several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Refused {
