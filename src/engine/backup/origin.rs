@@ -11,6 +11,7 @@ use crate::codec::chunker::Chunker;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::observer::Observer;
 use crate::engine::repository::Repository;
+use crate::format::layout;
 use crate::model::entry::Stat;
 use crate::model::path::is_valid_name;
 use crate::tree::error::TreeError;
@@ -18,7 +19,7 @@ use crate::tree::list::Select;
 use crate::tree::select::{SelectOptions, Selection};
 use crate::tree::stream::Stream;
 use crate::tree::walk::{WalkOptions, Walker};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -72,6 +73,11 @@ impl Origin {
             let kind = Kind::Stream(stream.clone());
             return Ok(Self { host, name, roots: Vec::new(), leaves_out: true, kind });
         }
+        if options.select.files_from.iter().filter(|list| list.path == Path::new("-")).count() > 1 {
+            return Err(EngineError::Usage(
+                "standard input can be one list of paths only; give the others as files".to_owned(),
+            ));
+        }
         let roots = roots_of(options)?;
         let shown: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
         let mut select = SelectOptions { root: roots[0].clone(), ..options.select.clone() };
@@ -93,11 +99,9 @@ impl Origin {
     /// Refuses, before anything is written, a root that is not there, and to go on with a source of another kind.
     pub fn check(&self, repository: &Repository) -> Result<()> {
         if let Kind::Tree { roots, selection, .. } = &self.kind {
-            let own = repository.own_inodes();
             for root in roots {
                 drop(open_walk(repository, root, (0, selection))?);
-                let is_own = std::fs::metadata(root).is_ok_and(|root| own.contains(&(root.dev(), root.ino())));
-                if is_own && roots.len() > 1 {
+                if is_of_volume(repository, root) {
                     return Err(EngineError::Usage(format!(
                         "{} is a volume of this repository, and cannot be backed up to itself; name what of it is to be",
                         root.display()
@@ -192,6 +196,21 @@ fn roots_of(options: &BackupOptions) -> Result<Vec<PathBuf>> {
         }
     }
     if kept.is_empty() { Err(EngineError::Usage("no directory to back up was given".to_owned())) } else { Ok(kept) }
+}
+
+/// Whether a directory is a volume of the repository, or one of those that it keeps its own files in. Another one of the
+/// user's may lie beside them.
+fn is_of_volume(repository: &Repository, root: &Path) -> bool {
+    let (own, Ok(real)) = (repository.own_inodes(), root.canonicalize()) else { return false };
+    let is_own = |dir: &Path| dir.metadata().is_ok_and(|dir| own.contains(&(dir.dev(), dir.ino())));
+    let mut below = None;
+    for dir in real.ancestors() {
+        if is_own(dir) {
+            return below.is_none_or(|name| layout::DIRS.iter().any(|own| Some(name) == Some(OsStr::new(own))));
+        }
+        below = dir.file_name();
+    }
+    false
 }
 
 /// The directories above several roots are listed on the way to them.
