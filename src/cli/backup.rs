@@ -5,7 +5,7 @@ use super::problems::{self, JsonProblem};
 use super::select::SelectArgs;
 use super::session::Session;
 use super::stream::StreamArgs;
-use super::{first_backup, values, words};
+use super::{closed, first_backup, values, words};
 use clap::Args;
 use raidtape::engine::backup::{BackupOptions, BackupReport, backup};
 use raidtape::engine::repository::Access;
@@ -81,6 +81,10 @@ pub struct BackupArgs {
 
 /// Backs up, and tells what was done.
 pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
+    if closed::was_stdin() && (args.stream.reads_stdin() || args.select.reads_stdin()) {
+        let text = "there is no standard input to read from; open it, or name a file or command";
+        return Err(EngineError::Usage(text.to_owned()).into());
+    }
     let options = options(args);
     if args.dry_run {
         return super::dry_run::run(session, &options);

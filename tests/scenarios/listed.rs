@@ -117,6 +117,10 @@ fn lists_that_cannot_be_are_refused_before_anything_is_written() {
         bench.run(&["backup", "src", "--files-from", "list"]).with_code(2).with_sentence(&words);
     }
     bench.run(&["backup", "src", "--files-from", "nowhere"]).with_code(2).with_sentence(&["nowhere", "cannot be read"]);
+    for both in [["--files-from", "-", "--files-from-raw", "-"], ["--files-from", "-", "--files-from", "-"]] {
+        let said = with_input(&bench, &[&["backup", "src"], &both[..]].concat(), b"f\n").with_code(2);
+        said.with_sentence(&["standard input", "one list"]);
+    }
     assert_eq!(bench.json(&["runs"], 0)["runs"], serde_json::json!([]));
 }
 
