@@ -1,6 +1,7 @@
 //! `backup`.
 
 use super::output::Output;
+use super::paths::{self, JsonPath};
 use super::problems::{self, JsonProblem};
 use super::select::SelectArgs;
 use super::session::Session;
@@ -101,6 +102,7 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
         for volume in &report.volumes_away {
             session.warn(&format!("volume {volume} was not here; it gets the record of this run when it is back"));
         }
+        warn_listed(session, &report.listed_left_out);
         if report.rotten > 0 {
             let files = words::plural(report.rotten, "file");
             session.warn(&format!("{files} changed without a trace: suspected rot on the source's disk"));
@@ -108,6 +110,19 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
         problems::print(&report.problems, session.global.verbose);
     }
     Ok(if report.problems.is_empty() { Exit::Done } else { Exit::SomeUnread })
+}
+
+/// What a list names and other options leave out.
+pub fn warn_listed(session: &Session, left_out: &[Vec<u8>]) {
+    if left_out.is_empty() {
+        return;
+    }
+    let names = words::plural(left_out.len() as u64, "listed path");
+    let more = if session.global.verbose { "" } else { "; -v names them" };
+    session.warn(&format!("{names} left out by -e, -x, a mark or a size{more}"));
+    if session.global.verbose {
+        left_out.iter().for_each(|path| session.warn(&format!("{} is listed and left out", paths::words(path))));
+    }
 }
 
 fn roots(args: &BackupArgs) -> Vec<PathBuf> {
@@ -194,6 +209,7 @@ struct Summary<'a> {
     volumes_used: &'a [String],
     volumes_away: &'a [String],
     suspected_rot: u64,
+    listed_left_out: Vec<JsonPath>,
     problems: Vec<JsonProblem<'a>>,
 }
 
@@ -219,6 +235,7 @@ impl<'a> From<&'a BackupReport> for Summary<'a> {
             volumes_used: &report.volumes_used,
             volumes_away: &report.volumes_away,
             suspected_rot: report.rotten,
+            listed_left_out: report.listed_left_out.iter().map(|path| JsonPath::from(path.as_slice())).collect(),
             problems: problems::json(&report.problems),
         }
     }

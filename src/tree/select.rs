@@ -136,6 +136,18 @@ impl Selection {
         }
     }
 
+    /// A path is there, and is left out.
+    pub(super) fn leave_out(&self, path: &[u8]) {
+        if let Some(listed) = &self.listed {
+            listed.leave_out(path);
+        }
+    }
+
+    /// The lists of what is wanted.
+    pub(super) fn listed(&self) -> Option<&Listed> {
+        self.listed.as_ref()
+    }
+
     /// Whether a path is a root of the source.
     pub(super) fn is_root(&self, path: &[u8]) -> bool {
         self.roots.as_ref().map_or(path.is_empty(), |roots| roots.is_top(path))

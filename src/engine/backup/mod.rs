@@ -118,6 +118,8 @@ pub struct BackupReport {
     pub problems: Vec<Problem>,
     /// Those of them whose bytes changed although nothing says that anybody wrote them.
     pub rotten: u64,
+    /// Paths that a list names and that something else leaves out.
+    pub listed_left_out: Vec<Vec<u8>>,
     /// Seconds.
     pub duration_s: f64,
 }
@@ -178,6 +180,7 @@ fn report(
         volumes_away: repository.away.iter().map(|row| format!("{} ({})", row.name, row.uuid)).collect(),
         rotten: problems.iter().filter(|problem| problem.op == ProblemOp::Rot).count() as u64,
         problems,
+        listed_left_out: done.seen.listed_left_out.clone(),
         duration_s: began.elapsed().as_secs_f64(),
     }
 }
