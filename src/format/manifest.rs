@@ -313,6 +313,33 @@ mod tests {
     }
 
     #[test]
+    fn a_head_of_an_earlier_release_does_not_say_what_was_asked_for() {
+        let meta = ManifestMeta {
+            run: RunUuid([1; 16]),
+            seq: 1,
+            prev: None,
+            source: ManifestSource { host: "h".to_owned(), name: "/s".to_owned(), roots: vec!["/s".to_owned()] },
+            encoding: Encoding::Delta,
+            base: StateDigest::EMPTY,
+            result: StateDigest::EMPTY,
+            started_ns: 1,
+            ended_ns: 2,
+            counts: RunCounts::default(),
+            compression: None,
+            selected: None,
+        };
+        let old = serde_json::to_string(&meta).unwrap();
+        assert!(!old.contains("selected"));
+        assert_eq!(serde_json::from_str::<ManifestMeta>(&old).unwrap(), meta);
+        for selected in [true, false] {
+            let meta = ManifestMeta { selected: Some(selected), ..meta.clone() };
+            let text = serde_json::to_string(&meta).unwrap();
+            assert!(text.contains(&format!("\"selected\":{selected}")), "{text}");
+            assert_eq!(serde_json::from_str::<ManifestMeta>(&text).unwrap(), meta);
+        }
+    }
+
+    #[test]
     fn unknown_sections_are_skipped_only_when_they_say_so() {
         assert_eq!(SectionTag::split(&[5, 0, 7]), Ok(Some((SectionTag::Rows, &[7][..]))));
         assert_eq!(SectionTag::split(&[99, SECTION_OPTIONAL, 7]), Ok(None));

@@ -13,7 +13,7 @@ use super::beneath::open_on_mount;
 use super::error::TreeError;
 use super::stat::{stat_at, stat_fd};
 use super::target::{Target, check};
-use crate::model::entry::{EntryKind, Stat};
+use crate::model::entry::EntryKind;
 use crate::model::path::split;
 
 /// One name in a directory.
@@ -67,11 +67,10 @@ impl Target {
         Ok(Holds::Names { names, inode: (there.dev, there.ino) })
     }
 
-    /// What a name is, and the first bytes of a regular file that has so many; `None` when it is gone.
-    pub fn look(&self, path: &[u8], len: usize) -> Result<Option<(Stat, Option<Vec<u8>>)>, TreeError> {
-        let Some(there) = self.stat(path)? else { return Ok(None) };
-        if there.kind != EntryKind::File || there.size < len as u64 {
-            return Ok(Some((there, None)));
+    /// The first bytes of a file, not followed; `None` when there are fewer, or no regular file.
+    pub fn head(&self, path: &[u8], len: usize) -> Result<Option<Vec<u8>>, TreeError> {
+        if self.stat(path)?.is_none_or(|there| there.kind != EntryKind::File || there.size < len as u64) {
+            return Ok(None);
         }
         let read = || -> io::Result<Vec<u8>> {
             let fd = open_on_mount(self.root(), path, OFlags::RDONLY | OFlags::NONBLOCK)?;
@@ -80,9 +79,9 @@ impl Target {
             Ok(head)
         };
         match read() {
-            Ok(head) => Ok(Some((there, Some(head)))),
+            Ok(head) => Ok(Some(head)),
             // It has become shorter meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Some((there, None))),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
             Err(error) => Err(TreeError::at(path)(error)),
         }
     }
@@ -170,10 +169,10 @@ mod tests {
         fs::write(temp.path().join("d/f"), b"x").unwrap();
         fs::set_permissions(temp.path().join("d"), fs::Permissions::from_mode(0o700)).unwrap();
         assert!(target.delete(b"d", true).is_err() && target.delete(b"d", false).is_err());
-        let (there, head) = target.look(b"d/f", 1).unwrap().unwrap();
-        assert_eq!((there.kind, head), (EntryKind::File, Some(b"x".to_vec())));
-        assert_eq!(target.look(b"d/f", 2).unwrap().unwrap().1, None);
-        assert!(target.look(b"d/g", 1).unwrap().is_none());
+        assert_eq!(target.head(b"d/f", 1).unwrap(), Some(b"x".to_vec()));
+        for (path, len) in [(&b"d/f"[..], 2), (b"d/g", 0), (b"d", 0)] {
+            assert_eq!(target.head(path, len).unwrap(), None);
+        }
         assert_eq!(fs::metadata(temp.path().join("d")).unwrap().permissions().mode() & 0o7777, 0o700);
         target.delete(b"d/f", false).unwrap();
         target.delete(b"d", true).unwrap();

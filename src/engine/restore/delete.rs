@@ -200,8 +200,7 @@ impl<'a> Deletion<'a> {
         if there.kind != EntryKind::File || there.size == 0 || there.size % PAGE_LEN_MIN != 0 {
             return Ok(false);
         }
-        let found = self.target.look(path, CATALOG_HEAD_LEN)?;
-        Ok(found.and_then(|(_, head)| head).is_some_and(|head| is_catalog_head(&head)))
+        Ok(self.target.head(path, CATALOG_HEAD_LEN)?.is_some_and(|head| is_catalog_head(&head)))
     }
 
     /// Whether the run may lack a path only because it, or a directory above it, could not be read.
