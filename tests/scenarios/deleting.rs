@@ -299,31 +299,6 @@ fn a_subvolume_in_the_target_stays() {
     disk.unmount();
 }
 
-#[test]
-fn a_folder_that_does_not_tell_case_apart_loses_nothing() {
-    let bench = Bench::with_volumes(&["disk1"], &[]);
-    write(&bench.src(), "d/Name", b"the same file");
-    write(&bench.src(), "e/f", b"x");
-    bench.backup();
-    let options = ["-O", "casefold"];
-    let made = has_root() && make_image("ext4", &bench.path("image"), (20, &options));
-    // Not every kernel knows it.
-    let disk = made.then(|| Disk::mount(&bench.path("image"), &bench.path("dest"), "")).flatten();
-    let Some(mut disk) = disk else { return };
-    fs::create_dir(bench.path("dest/d")).unwrap();
-    run(&bench.path("dest"), &["chattr", "+F", "d"]);
-    for name in ["d/NAME", "d/mine", "e/gone"] {
-        write(&bench.path("dest"), name, b"the same file");
-    }
-    for more in [&["-n"][..], &[]] {
-        let said = delete(&bench, &[more, &["-e", "/lost+found"]].concat()).with_code(0);
-        assert!(said.err.contains("d is left"), "{said:#?}");
-    }
-    assert_eq!(fs::read(bench.path("dest/d/name")).unwrap(), b"the same file");
-    assert!(bench.path("dest/d/mine").exists() && !bench.path("dest/e/gone").exists());
-    disk.unmount();
-}
-
 /// A bind mount, gone with this value.
 struct Bound(PathBuf);
 
