@@ -12,8 +12,14 @@ use std::time::Duration;
 
 /// `RTcA`: marks the file as a RaidTape catalog.
 const APPLICATION_ID: i64 = 0x5254_6341;
-/// The schema that this release writes and reads.
-const SCHEMA_VERSION: i64 = 1;
+/// First bytes of a file by which a catalog is known.
+pub const CATALOG_HEAD_LEN: usize = 72;
+/// What the names of the files beside a catalog end in.
+pub const CATALOG_ENDINGS: [&str; 4] = ["-wal", "-shm", "-journal", ".lock"];
+/// The schema that this release writes. It reads those before as they are.
+const SCHEMA_VERSION: i64 = 2;
+/// What brings a catalog from schema 1 to 2, and so on.
+const STEPS: [&str; 1] = ["ALTER TABLE runs ADD COLUMN selected INTEGER; ALTER TABLE runs ADD COLUMN roots TEXT;"];
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Statements kept prepared; there are about so many in this room.
@@ -101,6 +107,21 @@ impl Catalog {
         Ok(Self { conn, path: path.to_owned(), settings })
     }
 
+    /// Brings a catalog of an earlier release to the schema of this one, for the lock's holder. Readers of that release
+    /// refuse it from then on.
+    pub fn step_up(&mut self) -> Result<()> {
+        let path = self.path.clone();
+        if pragma(&self.conn, "user_version", &path)? >= SCHEMA_VERSION {
+            return Ok(());
+        }
+        let tx = self.begin()?;
+        let found = pragma(&tx, "user_version", &path)?;
+        let done = usize::try_from(found - 1).map_err(|_| CatalogError::damaged("its schema has no number"))?;
+        STEPS.iter().skip(done).try_for_each(|step| tx.execute_batch(step))?;
+        tx.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        Ok(tx.commit()?)
+    }
+
     /// A further connection to the same file, for reading beside the writer. A run has several, each with a small cache:
     /// the system's is behind it.
     pub fn reader(&self) -> Result<Self> {
@@ -168,6 +189,13 @@ impl Catalog {
         let answer: String = self.conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if answer == "ok" { Ok(()) } else { Err(CatalogError::Damaged(answer)) }
     }
+}
+
+/// Whether a file that begins so is a RaidTape catalog: <https://www.sqlite.org/fileformat2.html>, offset 68.
+pub fn is_catalog_head(head: &[u8]) -> bool {
+    let application = head.get(68..CATALOG_HEAD_LEN).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+    head.starts_with(b"SQLite format 3\0")
+        && application.is_some_and(|bytes| i64::from(u32::from_be_bytes(bytes)) == APPLICATION_ID)
 }
 
 /// Makes the folder that a catalog is to lie in, for its owner alone.

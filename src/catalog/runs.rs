@@ -1,7 +1,7 @@
 //! Sources and runs: numbers, states, counts.
 
 use super::error::{CatalogError, Result};
-use crate::format::manifest::RunCounts;
+use crate::format::manifest::{ManifestMeta, RunCounts};
 use crate::model::ids::{RunSeq, RunUuid, SourceId, StateDigest};
 use crate::model::problem::Problem;
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -228,6 +228,58 @@ pub fn complete(conn: &Connection, run: &Run) -> Result<()> {
         ],
     )?;
     Ok(())
+}
+
+/// What a run was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// Whether what the source has and the run has not may have been left out on purpose.
+    pub selected: bool,
+    /// Absolute paths of its roots; none for a stream.
+    pub roots: Vec<String>,
+}
+
+/// Keeps what a run was asked for.
+pub fn set_asked(conn: &Connection, seq: RunSeq, asked: &Asked) -> Result<()> {
+    let roots = serde_json::to_string(&asked.roots).unwrap_or_default();
+    conn.execute("UPDATE runs SET selected = ?2, roots = ?3 WHERE seq = ?1", params![seq.0, asked.selected, roots])?;
+    Ok(())
+}
+
+/// Keeps what a run was asked for as its record has it.
+pub fn set_asked_by(conn: &Connection, meta: &ManifestMeta) -> Result<()> {
+    let Some(selected) = meta.selected else { return Ok(()) };
+    set_asked(conn, meta.run_seq(), &Asked { selected, roots: meta.source.roots.clone() })
+}
+
+/// What a run was asked for; `None` when that is not known, as of runs of earlier releases.
+pub fn asked(conn: &Connection, seq: RunSeq) -> Result<Option<Asked>> {
+    // A catalog that no writer has brought to schema 2 yet.
+    let is_kept: bool =
+        conn.query_row("SELECT count(*) > 0 FROM pragma_table_info('runs') WHERE name = 'selected'", [], |row| {
+            row.get(0)
+        })?;
+    if !is_kept {
+        return Ok(None);
+    }
+    let row: Option<(Option<bool>, Option<String>)> = conn
+        .query_row("SELECT selected, roots FROM runs WHERE seq = ?1", [seq.0], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    let Some((Some(selected), Some(roots))) = row else { return Ok(None) };
+    let roots = serde_json::from_str(&roots).map_err(|_| CatalogError::damaged("roots of a run"))?;
+    Ok(Some(Asked { selected, roots }))
+}
+
+/// Paths of a run's source that could not be looked at or read, and so may be missing from it, in no order; `None` when
+/// the catalog does not know all of them, after a rebuild.
+pub fn unread_paths(conn: &Connection, run: &Run) -> Result<Option<Vec<Vec<u8>>>> {
+    let known: i64 = conn.query_row("SELECT count(*) FROM problems WHERE run = ?1", [run.seq.0], |row| row.get(0))?;
+    if known.cast_unsigned() < run.counts.problems {
+        return Ok(None);
+    }
+    let mut select = conn.prepare("SELECT path FROM problems WHERE run = ?1")?;
+    let paths = select.query_map([run.seq.0], |row| row.get(0))?;
+    Ok(Some(paths.collect::<rusqlite::Result<_>>()?))
 }
 
 /// Keeps the problems of a run.

@@ -1,4 +1,4 @@
--- The catalog, schema 1. Facts may be written at any time and mean nothing until a version names them;
+-- The catalog, schema 2. Facts may be written at any time and mean nothing until a version names them;
 -- live, past and a run's state 'complete' are written by the one transaction that completes a run.
 CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE sources(
@@ -53,7 +53,8 @@ CREATE TABLE parity_groups(
 CREATE TABLE parity_members(
   grp INTEGER NOT NULL, pos INTEGER NOT NULL, block INTEGER NOT NULL, len INTEGER NOT NULL,
   PRIMARY KEY(grp, pos)) STRICT, WITHOUT ROWID;
--- state: open | complete | aborted | forgotten | unreachable.
+-- state: open | complete | aborted | forgotten | unreachable. selected: 1 = something may have been left out on purpose, or
+-- it was a stream; roots: those of this run. Both are null where nobody knows: before schema 2.
 CREATE TABLE runs(
   seq INTEGER PRIMARY KEY, uuid BLOB NOT NULL UNIQUE, source INTEGER NOT NULL, kind TEXT NOT NULL, state TEXT NOT NULL,
   prev INTEGER, started_ns INTEGER NOT NULL, ended_ns INTEGER, digest BLOB, manifest BLOB,
@@ -61,7 +62,7 @@ CREATE TABLE runs(
   deleted INTEGER NOT NULL DEFAULT 0, unchanged INTEGER NOT NULL DEFAULT 0, problems INTEGER NOT NULL DEFAULT 0,
   bytes_total INTEGER NOT NULL DEFAULT 0, bytes_read INTEGER NOT NULL DEFAULT 0, bytes_new INTEGER NOT NULL DEFAULT 0,
   bytes_stored INTEGER NOT NULL DEFAULT 0, label TEXT, tags TEXT,
-  manifest_bytes INTEGER, full_bytes INTEGER) STRICT;
+  manifest_bytes INTEGER, full_bytes INTEGER, selected INTEGER, roots TEXT) STRICT;
 CREATE INDEX runs_by_source ON runs(source, seq);
 -- mode: as st_mode, with the file type. obj: content id | symlink target (blob) | device number. flags: 1 = inconsistent.
 -- The second line serves detection only and is touched in place. marks: 1 = racy, 2 = read again.

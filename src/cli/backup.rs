@@ -1,11 +1,12 @@
 //! `backup`.
 
 use super::output::Output;
+use super::paths::{self, JsonPath};
 use super::problems::{self, JsonProblem};
 use super::select::SelectArgs;
 use super::session::Session;
 use super::stream::StreamArgs;
-use super::{first_backup, values, words};
+use super::{closed, first_backup, values, words};
 use clap::Args;
 use raidtape::engine::backup::{BackupOptions, BackupReport, backup};
 use raidtape::engine::repository::Access;
@@ -81,6 +82,10 @@ pub struct BackupArgs {
 
 /// Backs up, and tells what was done.
 pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
+    if closed::was_stdin() && (args.stream.reads_stdin() || args.select.reads_stdin()) {
+        let text = "there is no standard input to read from; open it, or name a file or command";
+        return Err(EngineError::Usage(text.to_owned()).into());
+    }
     let options = options(args);
     if args.dry_run {
         return super::dry_run::run(session, &options);
@@ -97,6 +102,7 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
         for volume in &report.volumes_away {
             session.warn(&format!("volume {volume} was not here; it gets the record of this run when it is back"));
         }
+        warn_listed(session, &report.listed_left_out);
         if report.rotten > 0 {
             let files = words::plural(report.rotten, "file");
             session.warn(&format!("{files} changed without a trace: suspected rot on the source's disk"));
@@ -104,6 +110,19 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
         problems::print(&report.problems, session.global.verbose);
     }
     Ok(if report.problems.is_empty() { Exit::Done } else { Exit::SomeUnread })
+}
+
+/// What a list names and other options leave out.
+pub fn warn_listed(session: &Session, left_out: &[Vec<u8>]) {
+    if left_out.is_empty() {
+        return;
+    }
+    let names = words::plural(left_out.len() as u64, "listed path");
+    let more = if session.global.verbose { "" } else { "; -v names them" };
+    session.warn(&format!("{names} left out by -e, -x, a mark or a size{more}"));
+    if session.global.verbose {
+        left_out.iter().for_each(|path| session.warn(&format!("{} is listed and left out", paths::words(path))));
+    }
 }
 
 fn roots(args: &BackupArgs) -> Vec<PathBuf> {
@@ -190,6 +209,7 @@ struct Summary<'a> {
     volumes_used: &'a [String],
     volumes_away: &'a [String],
     suspected_rot: u64,
+    listed_left_out: Vec<JsonPath>,
     problems: Vec<JsonProblem<'a>>,
 }
 
@@ -215,6 +235,7 @@ impl<'a> From<&'a BackupReport> for Summary<'a> {
             volumes_used: &report.volumes_used,
             volumes_away: &report.volumes_away,
             suspected_rot: report.rotten,
+            listed_left_out: report.listed_left_out.iter().map(|path| JsonPath::from(path.as_slice())).collect(),
             problems: problems::json(&report.problems),
         }
     }

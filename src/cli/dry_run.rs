@@ -1,5 +1,6 @@
 //! `backup --dry-run`: what a backup would do.
 
+use super::backup::warn_listed;
 use super::paths::{self, JsonPath};
 use super::problems::{self, JsonProblem};
 use super::session::Session;
@@ -39,6 +40,7 @@ pub fn run(session: &mut Session, options: &BackupOptions) -> anyhow::Result<Exi
         session.out.document("summary", &Summary::from(&report));
     } else {
         say(session, &report);
+        warn_listed(session, &report.listed_left_out);
         problems::print(&report.problems, is_verbose);
     }
     Ok(if report.problems.is_empty() { Exit::Done } else { Exit::SomeUnread })
@@ -83,6 +85,7 @@ struct Summary<'a> {
     total_files_processed: u64,
     total_bytes_processed: u64,
     total_duration: f64,
+    listed_left_out: Vec<JsonPath>,
     problems: Vec<JsonProblem<'a>>,
 }
 
@@ -103,6 +106,7 @@ impl<'a> From<&'a DryRunReport> for Summary<'a> {
             total_files_processed: counts.added + counts.modified + counts.metadata + counts.unchanged,
             total_bytes_processed: counts.bytes_total,
             total_duration: report.duration_s,
+            listed_left_out: report.listed_left_out.iter().map(|path| JsonPath::from(path.as_slice())).collect(),
             problems: problems::json(&report.problems),
         }
     }

@@ -5,6 +5,7 @@
 mod add_volume;
 mod args;
 mod backup;
+mod closed;
 mod dry_run;
 mod dump;
 mod first_backup;
@@ -55,6 +56,10 @@ pub fn main() -> ExitCode {
     if let Err(error) = signals::survive_file_limit() {
         session.warn(&format!("signals cannot be caught: {error}"));
     }
+    if cli.command.is_for_stdout() && closed::was_stdout() {
+        say_error("there is no stdout to write the result to; open it, or redirect it", Exit::Failed as u8, false);
+        return ExitCode::from(Exit::Failed as u8);
+    }
     let code = match dispatch(&mut session, &cli.command) {
         Ok(exit) => exit as u8,
         Err(error) => fail(&error, session.out.is_json),
@@ -91,6 +96,11 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<Exit> {
 impl Command {
     fn is_listing(&self) -> bool {
         matches!(self, Self::ListChanges(_) | Self::Runs(_) | Self::Volumes(_) | Self::Ls(_))
+    }
+
+    /// Whether it does nothing but write a result.
+    fn is_for_stdout(&self) -> bool {
+        self.is_listing() || matches!(self, Self::Dump(_))
     }
 }
 

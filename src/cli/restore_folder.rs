@@ -24,7 +24,8 @@ size and time keep their bytes and get the owner, mode and attributes of the run
 Examples:
   raidtape restore-folder photos/2026 /tmp/photos-2026
   raidtape restore-folder photos/2026 ~/photos/2026 --overwrite if-changed --run 7
-  raidtape restore-folder . /tmp/jpegs --include '*.jpg' --exclude /trash --dry-run"
+  raidtape restore-folder . /tmp/jpegs --include '*.jpg' --exclude /trash --dry-run
+  raidtape restore-folder photos ~/photos --overwrite if-changed --delete"
 ))]
 pub struct RestoreFolderArgs {
     #[command(flatten)]

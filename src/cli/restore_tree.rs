@@ -3,7 +3,7 @@
 use super::restore::{HowArgs, how};
 use super::session::Session;
 use clap::Args;
-use raidtape::engine::restore::{RestoreHow, WantedOptions};
+use raidtape::engine::restore::{Delete, RestoreHow, WantedOptions};
 
 /// What of the tree
 #[derive(Debug, Args)]
@@ -23,13 +23,22 @@ pub struct TreeArgs {
     /// Take the first N components off every path, as tar does; patterns see the whole path
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     strip_components: usize,
+    /// Delete what the run does not have, in the folders that it has, once all else is restored; needs --overwrite
+    #[arg(long)]
+    delete: bool,
+    /// The same where the run itself left things out, or nobody knows: what it never asked for goes too
+    #[arg(long)]
+    delete_excluded: bool,
 }
 
 /// Told behind the help of both commands.
 macro_rules! tree_help {
     () => {
         "\
-What is left out by --include and --exclude is not written. Nothing in DEST is deleted.
+What is left out by --include and --exclude is neither written nor deleted. --delete
+waits until all else was restored without a problem, stays on DEST's file system,
+follows no link, and spares what the run could not read, volumes and catalogs. A run
+that left things out on purpose deletes nothing without --delete-excluded.
 "
     };
 }
@@ -45,6 +54,11 @@ impl TreeArgs {
             iexclude: self.iexclude.clone(),
             strip_components: self.strip_components,
         };
-        RestoreHow { wanted, ..how(args, session) }
+        let delete = match (self.delete, self.delete_excluded) {
+            (_, true) => Delete::Excluded,
+            (true, false) => Delete::Lacking,
+            (false, false) => Delete::Nothing,
+        };
+        RestoreHow { wanted, delete, ..how(args, session) }
     }
 }

@@ -23,6 +23,8 @@ pub fn tell(session: &mut Session, report: &RestoreReport) -> anyhow::Result<Exi
     if !session.global.quiet {
         let deed = if report.dry_run { "would restore" } else { "restored" };
         report.names.iter().for_each(|path| session.out.line(&format!("{deed} {}", paths::words(path))));
+        let deed = if report.dry_run { "would delete" } else { "deleted" };
+        report.deleted_names.iter().for_each(|path| session.out.line(&format!("{deed} {}", paths::words(path))));
     }
     session.out.say(&tally(report));
     warn(session, report);
@@ -45,14 +47,28 @@ struct JsonRefused<'a> {
     refused: &'a [&'static str],
 }
 
+#[derive(Serialize)]
+struct JsonLeft {
+    #[serde(flatten)]
+    path: JsonPath,
+    why: &'static str,
+}
+
 fn json(report: &RestoreReport) -> serde_json::Result<Value> {
     let mut document = serde_json::to_value(report)?;
     document["problems"] = serde_json::to_value(problems::json(&report.problems))?;
     let paths_of = |names: &[Vec<u8>]| {
         serde_json::to_value(names.iter().map(|path| JsonPath::from(path.as_slice())).collect::<Vec<_>>())
     };
-    if !report.names.is_empty() {
-        document["paths"] = paths_of(&report.names)?;
+    for (key, names) in [("paths", &report.names), ("deleted_paths", &report.deleted_names)] {
+        if !names.is_empty() {
+            document[key] = paths_of(names)?;
+        }
+    }
+    let left = report.left.iter().map(|left| JsonLeft { path: JsonPath::from(left.path.as_slice()), why: left.why });
+    document["delete_left"] = report.left.len().into();
+    if !report.left.is_empty() {
+        document["left_paths"] = serde_json::to_value(left.collect::<Vec<_>>())?;
     }
     if !report.refused_names.is_empty() {
         let each = |name: &'_ RefusedName| JsonPath::from(name.path.as_slice());
@@ -63,6 +79,12 @@ fn json(report: &RestoreReport) -> serde_json::Result<Value> {
 }
 
 fn warn(session: &Session, report: &RestoreReport) {
+    if report.nothing_fits {
+        session.warn(&format!(
+            "nothing was restored: nothing there in run {} fits --include; `raidtape ls -R` shows what there is",
+            report.run
+        ));
+    }
     let refused = &report.refused;
     for (count, what, why) in [
         (refused.owner, "owner or group", "root may do more"),
@@ -76,6 +98,7 @@ fn warn(session: &Session, report: &RestoreReport) {
         }
     }
     warn_refused(session, report);
+    warn_left(session, report);
     if report.too_short > 0 {
         let names = words::plural(report.too_short, "name");
         session.warn(&format!("{names} had nothing left once components were taken off, and stayed out"));
@@ -87,6 +110,22 @@ fn warn(session: &Session, report: &RestoreReport) {
     let more = report.inconsistent.len().saturating_sub(shown);
     if more > 0 {
         session.warn(&format!("… and {} more; -v lists them all", words::count(more as u64)));
+    }
+}
+
+/// What was not deleted although the run does not have it.
+fn warn_left(session: &Session, report: &RestoreReport) {
+    if report.delete_skipped {
+        session.warn("nothing is deleted, because not everything can be restored; see to that and restore again");
+    }
+    let shown = if session.global.verbose { usize::MAX } else { SHOWN_MAX };
+    for left in report.left.iter().take(shown) {
+        let path = if left.path.is_empty() { ".".to_owned() } else { paths::words(&left.path) };
+        session.warn(&format!("{path} is left: {}", left.why));
+    }
+    let more = report.left.len().saturating_sub(shown);
+    if more > 0 {
+        session.warn(&format!("… and {} more are left; -v lists them all", words::count(more as u64)));
     }
 }
 
@@ -126,6 +165,10 @@ fn tally(report: &RestoreReport) -> String {
     }
     if report.metadata_set > 0 {
         text.push_str(&format!(", metadata alone set on {}", words::count(report.metadata_set)));
+    }
+    if report.deleted > 0 {
+        let deed = if report.dry_run { "would be deleted" } else { "deleted" };
+        text.push_str(&format!("; {} {deed}", words::plural(report.deleted, "name")));
     }
     text
 }

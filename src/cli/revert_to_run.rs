@@ -26,7 +26,8 @@ same size and time keep their bytes and get the owner, mode and attributes of th
 Examples:
   raidtape revert-to-run 7 /tmp/as-of-run-7
   raidtape revert-to-run latest /home/me --overwrite if-changed
-  raidtape revert-to-run 7 /home/me --overwrite if-changed --dry-run -v"
+  raidtape revert-to-run 7 /home/me --overwrite if-changed --dry-run -v
+  raidtape revert-to-run 7 /home/me --overwrite if-changed --delete --dry-run"
 ))]
 pub struct RevertToRunArgs {
     /// A number, or `latest`

@@ -40,6 +40,11 @@ pub struct SelectArgs {
 }
 
 impl SelectArgs {
+    /// Whether a list comes from standard input.
+    pub fn reads_stdin(&self) -> bool {
+        self.files_from.iter().chain(&self.files_from_raw).any(|path| path.as_os_str() == "-")
+    }
+
     /// As the engine takes them.
     pub fn options(&self) -> SelectOptions {
         SelectOptions {

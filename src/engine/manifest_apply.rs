@@ -147,6 +147,7 @@ impl<'c> ManifestApply<'c> {
             runs::insert_open(self.conn, &run)?;
         }
         runs::complete(self.conn, &run)?;
+        runs::set_asked_by(self.conn, self.meta)?;
         match self.meta.encoding {
             Encoding::Delta => runs::set_manifest_bytes(self.conn, seq, len)?,
             Encoding::Full => runs::set_full_bytes(self.conn, seq, len)?,

@@ -3,7 +3,7 @@
 
 use super::error::{EngineError, Result};
 use super::observer::Observer;
-use crate::catalog::handle::CatalogLock;
+use crate::catalog::handle::{CATALOG_ENDINGS, CatalogLock};
 use crate::catalog::settings::Settings;
 use crate::catalog::volumes::{self, VolumeRow, VolumeState};
 use crate::catalog::{Catalog, replace, runs};
@@ -11,7 +11,8 @@ use crate::format::layout::{self, ManifestCopy};
 use crate::model::ids::{VolumeId, VolumeUuid};
 use crate::volume::handle::{Volume, VolumeError, VolumeLock};
 use crate::volume::store::Store;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -67,7 +68,10 @@ impl Repository {
         if access == Access::Write && catalog_path.is_file() {
             lock = Some(Catalog::lock(catalog_path)?);
         }
-        let catalog = Catalog::open(catalog_path)?;
+        let mut catalog = Catalog::open(catalog_path)?;
+        if lock.is_some() {
+            catalog.step_up()?;
+        }
         let mut repository = Self { catalog, _lock: lock, mounted: Vec::new(), away: Vec::new() };
         repository.find_volumes(dirs)?;
         if access == Access::Write {
@@ -85,6 +89,19 @@ impl Repository {
     /// Closes the catalog and gives back nothing: for a rebuild that swaps the file.
     pub fn settings(&self) -> &Settings {
         self.catalog.settings()
+    }
+
+    /// Devices and inodes of what belongs to the repository itself: the catalog with the files beside it, and the
+    /// directories of the volumes that are here.
+    pub fn own_inodes(&self) -> HashSet<(u64, u64)> {
+        let beside = [""].iter().chain(&CATALOG_ENDINGS).map(|ending| {
+            let mut path = self.catalog.path().as_os_str().to_owned();
+            path.push(ending);
+            PathBuf::from(path)
+        });
+        let volumes = self.mounted.iter().map(|mounted| mounted.volume.root.clone());
+        let inode = |path: PathBuf| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        beside.chain(volumes).filter_map(inode).collect()
     }
 
     /// The volume with this number, if it is here.

@@ -171,6 +171,7 @@ fn complete(repository: &mut Repository, run: &mut Run, base: StateDigest) {
         ended_ns: 2,
         counts: run.counts,
         compression: None,
+        selected: None,
     };
     let mut section = SectionTag::Meta.start();
     section.extend(serde_json::to_vec(&meta).unwrap());

@@ -24,6 +24,9 @@ pub const RUNS: &str = "runs";
 /// Directory of what is being written; emptied at the next start.
 pub const TMP: &str = "tmp";
 
+/// The directories that a volume keeps its own files in.
+pub const DIRS: [&str; 4] = [CHUNKS, META, RUNS, TMP];
+
 const SIDECAR_SUFFIX: &str = ".meta.json";
 const MANIFEST_SUFFIX: &str = ".manifest";
 const SECOND_MANIFEST_SUFFIX: &str = ".2.manifest";

@@ -129,6 +129,9 @@ pub struct ManifestMeta {
     /// The repository's choice of compression, for a rebuild.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
+    /// Whether what its source has and the run has not may have been left out on purpose; not known of older runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected: Option<bool>,
 }
 
 impl ManifestMeta {
@@ -306,6 +309,33 @@ mod tests {
         assert_eq!(BlockRecord::decode(&mut Reader::new(&out)), Ok(record));
         for len in 0..out.len() {
             assert!(BlockRecord::decode(&mut Reader::new(&out[..len])).is_err());
+        }
+    }
+
+    #[test]
+    fn a_head_of_an_earlier_release_does_not_say_what_was_asked_for() {
+        let meta = ManifestMeta {
+            run: RunUuid([1; 16]),
+            seq: 1,
+            prev: None,
+            source: ManifestSource { host: "h".to_owned(), name: "/s".to_owned(), roots: vec!["/s".to_owned()] },
+            encoding: Encoding::Delta,
+            base: StateDigest::EMPTY,
+            result: StateDigest::EMPTY,
+            started_ns: 1,
+            ended_ns: 2,
+            counts: RunCounts::default(),
+            compression: None,
+            selected: None,
+        };
+        let old = serde_json::to_string(&meta).unwrap();
+        assert!(!old.contains("selected"));
+        assert_eq!(serde_json::from_str::<ManifestMeta>(&old).unwrap(), meta);
+        for selected in [true, false] {
+            let meta = ManifestMeta { selected: Some(selected), ..meta.clone() };
+            let text = serde_json::to_string(&meta).unwrap();
+            assert!(text.contains(&format!("\"selected\":{selected}")), "{text}");
+            assert_eq!(serde_json::from_str::<ManifestMeta>(&text).unwrap(), meta);
         }
     }
 

@@ -23,16 +23,26 @@ const AGAIN_MAX: usize = 64;
 /// Opens `path` (the empty path is `root` itself) below `root`, following nothing; the last component too is not
 /// followed. Errors are the kernel's: ELOOP for a symlink, ENOTDIR, ENOENT, EXDEV for a path that would leave.
 pub(super) fn open_beneath(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    open_resolved(root, path, (flags, ResolveFlags::empty()))
+}
+
+/// The same, on the mount of `root` alone: EXDEV where something is mounted on the way or at the end, a bind of the same
+/// file system too.
+pub(super) fn open_on_mount(root: BorrowedFd<'_>, path: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
+    open_resolved(root, path, (flags, ResolveFlags::NO_XDEV))
+}
+
+fn open_resolved(root: BorrowedFd<'_>, path: &[u8], (flags, more): (OFlags, ResolveFlags)) -> io::Result<OwnedFd> {
     let mut rest = path;
     let mut stepped: Option<OwnedFd> = None;
     loop {
         let base = stepped.as_ref().map_or(root, AsFd::as_fd);
         let (piece, after) = next_piece(rest)?;
         if after.is_empty() {
-            return open_piece(base, piece, flags | OFlags::NOFOLLOW | OFlags::CLOEXEC);
+            return open_piece(base, piece, (flags | OFlags::NOFOLLOW | OFlags::CLOEXEC, more));
         }
         let step = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        stepped = Some(open_piece(base, piece, step)?);
+        stepped = Some(open_piece(base, piece, (step, more))?);
         rest = after;
     }
 }
@@ -52,8 +62,8 @@ fn next_piece(path: &[u8]) -> io::Result<(&[u8], &[u8])> {
     Ok((&path[..cut], &path[cut + 1..]))
 }
 
-fn open_piece(base: BorrowedFd<'_>, piece: &[u8], flags: OFlags) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+fn open_piece(base: BorrowedFd<'_>, piece: &[u8], (flags, more): (OFlags, ResolveFlags)) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS | more;
     for _ in 0..AGAIN_MAX {
         match rustix::fs::openat2(base, piece, flags, Mode::empty(), resolve) {
             Err(Errno::AGAIN | Errno::INTR) => {}

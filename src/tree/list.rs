@@ -187,6 +187,9 @@ impl Lister {
                 let of_others = || choose((&self.select, &self.selection), &self.path, &stat);
                 (stat, if is_no_way { Select::LeaveOut } else { of_others() })
             });
+            if let Ok((_, Select::LeaveOut)) = chosen {
+                self.selection.leave_out(&self.path);
+            }
             place(listing, dir_len, &self.path, chosen);
         }
         self.leave_to_tag(fd, listing);
@@ -212,6 +215,14 @@ impl Lister {
         problems
     }
 
+    /// Paths that a list names, that are there, and that something else leaves out: them, or a directory above them.
+    pub(super) fn left_out(&self) -> Vec<Vec<u8>> {
+        let Some(listed) = self.selection.listed() else { return Vec::new() };
+        let is_there = |path: &[u8]| self.root.at(split(path).0.to_vec()).stat(split(path).1).is_ok();
+        let never_seen = listed.not_met().filter(|path| listed.is_top(path) && is_there(path)).map(<[u8]>::to_vec);
+        listed.left_out().chain(never_seen).collect()
+    }
+
     /// Where a tag says so, all but the tag is left out; it speaks also where it is left out itself.
     fn leave_to_tag(&self, fd: BorrowedFd<'_>, listing: &mut Listing) {
         if self.selection.is_above(&listing.path) {
@@ -220,7 +231,10 @@ impl Lister {
         let tag = listing.entries.iter().position(|entry| self.selection.is_tag(fd, &entry.name));
         if tag.is_some() || listing.left_out.iter().any(|name| self.selection.is_tag(fd, name)) {
             let tag = tag.map(|at| listing.entries.swap_remove(at));
-            listing.left_out.extend(listing.entries.drain(..).map(|entry| entry.name));
+            for entry in listing.entries.drain(..) {
+                self.selection.leave_out(&join(&listing.path, &entry.name));
+                listing.left_out.push(entry.name);
+            }
             listing.entries.extend(tag);
         }
     }

@@ -3,10 +3,15 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use super::error::TreeError;
 use crate::model::path::{is_valid, is_within};
+
+/// What became of a path that is named.
+const UNMET: u8 = 0;
+const MET: u8 = 1;
+const LEFT_OUT: u8 = 2;
 
 /// A list of paths.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +38,7 @@ pub enum Wanted {
 #[derive(Debug, Default)]
 pub struct Listed {
     /// Without those that lie below others, `/` as zero bytes, sorted: a path then follows those above it.
-    tops: Vec<(Vec<u8>, AtomicBool)>,
+    tops: Vec<(Vec<u8>, AtomicU8)>,
     /// All of them, as paths.
     all: Vec<Vec<u8>>,
     /// Of the longest.
@@ -70,10 +75,10 @@ impl Listed {
         let len_max = all.iter().map(Vec::len).max().unwrap_or(0);
         let mut keys: Vec<Vec<u8>> = all.iter().map(|path| key_of(path)).collect();
         keys.sort_unstable();
-        let mut tops: Vec<(Vec<u8>, AtomicBool)> = Vec::new();
+        let mut tops: Vec<(Vec<u8>, AtomicU8)> = Vec::new();
         for key in keys {
             if !tops.last().is_some_and(|(top, _)| is_key_within(&key, top)) {
-                tops.push((key, AtomicBool::new(false)));
+                tops.push((key, AtomicU8::new(UNMET)));
             }
         }
         Self { tops, all, len_max }
@@ -102,8 +107,23 @@ impl Listed {
             return;
         }
         if let Ok(at) = self.tops.binary_search_by(|(top, _)| top.as_slice().cmp(&key_of(path))) {
-            self.tops[at].1.store(true, Ordering::Relaxed);
+            self.tops[at].1.store(MET, Ordering::Relaxed);
         }
+    }
+
+    /// A path is there and is left out all the same: if it is named, that is kept in mind.
+    pub fn leave_out(&self, path: &[u8]) {
+        if path.len() <= self.len_max
+            && let Ok(at) = self.tops.binary_search_by(|(top, _)| top.as_slice().cmp(&key_of(path)))
+        {
+            self.tops[at].1.store(LEFT_OUT, Ordering::Relaxed);
+        }
+    }
+
+    /// Paths that are named, not below others that are, and were left out.
+    pub fn left_out(&self) -> impl Iterator<Item = Vec<u8>> {
+        let left_out = self.tops.iter().filter(|(_, state)| state.load(Ordering::Relaxed) == LEFT_OUT);
+        left_out.map(|(top, _)| path_of_key(top))
     }
 
     /// Whether a path is named, and not below another that is.
@@ -115,7 +135,7 @@ impl Listed {
     pub fn not_met(&self) -> impl Iterator<Item = &[u8]> {
         let was_met = |path: &[u8]| {
             let found = self.tops.binary_search_by(|(top, _)| top.cmp(&key_of(path)));
-            found.is_ok_and(|at| self.tops[at].1.load(Ordering::Relaxed))
+            found.is_ok_and(|at| self.tops[at].1.load(Ordering::Relaxed) != UNMET)
         };
         self.all.iter().map(Vec::as_slice).filter(move |path| !path.is_empty() && !was_met(path))
     }
@@ -156,6 +176,10 @@ fn path_of(line: &[u8], root: &Path) -> Result<Vec<u8>, String> {
 
 fn key_of(path: &[u8]) -> Vec<u8> {
     path.iter().map(|byte| if *byte == b'/' { 0 } else { *byte }).collect()
+}
+
+fn path_of_key(key: &[u8]) -> Vec<u8> {
+    key.iter().map(|byte| if *byte == 0 { b'/' } else { *byte }).collect()
 }
 
 fn is_key_within(key: &[u8], top: &[u8]) -> bool {

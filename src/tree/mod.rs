@@ -17,6 +17,7 @@ pub mod source_file;
 pub mod stat;
 pub mod stream;
 pub mod target;
+pub mod target_delete;
 pub mod target_file;
 pub mod target_meta;
 pub mod target_same;

@@ -48,6 +48,17 @@ pub struct SelectOptions {
     pub roots: Vec<PathBuf>,
 }
 
+impl SelectOptions {
+    /// Whether anything below the roots may be left out.
+    pub fn leaves_out(&self) -> bool {
+        let Self { exclude, iexclude, exclude_files, exclude_caches, exclude_if_present, .. } = self;
+        let has_patterns = !(exclude.is_empty() && iexclude.is_empty() && exclude_files.is_empty());
+        let has_tags = *exclude_caches || !exclude_if_present.is_empty();
+        let is_bounded = self.exclude_larger_than.is_some() || self.one_file_system || !self.files_from.is_empty();
+        has_patterns || has_tags || is_bounded
+    }
+}
+
 /// [`SelectOptions`], ready for use on many threads.
 #[derive(Debug)]
 pub struct Selection {
@@ -123,6 +134,18 @@ impl Selection {
         if let Some(listed) = &self.listed {
             listed.meet(path);
         }
+    }
+
+    /// A path is there, and is left out.
+    pub(super) fn leave_out(&self, path: &[u8]) {
+        if let Some(listed) = &self.listed {
+            listed.leave_out(path);
+        }
+    }
+
+    /// The lists of what is wanted.
+    pub(super) fn listed(&self) -> Option<&Listed> {
+        self.listed.as_ref()
     }
 
     /// Whether a path is a root of the source.

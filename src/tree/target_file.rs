@@ -16,7 +16,7 @@ use super::error::TreeError;
 use super::fd_pool::Slot;
 use super::target::{Existing, Shared};
 use super::target_attrs::set_first_flags;
-use super::target_holes::set_holes;
+use super::target_holes::{IsStopped, set_holes};
 use super::target_meta::{MetaOutcome, TargetMeta, set_meta};
 use super::target_names::put_in_place;
 use crate::model::attrs::Attrs;
@@ -89,17 +89,32 @@ impl TargetFile {
     /// # Errors
     /// `InTheWay` when the name is taken (with [`Existing::Replace`]: by a directory that is not empty); on every
     /// error the unfinished file is removed.
-    pub fn finish(mut self, meta: &TargetMeta, existing: Existing) -> Result<MetaOutcome, TreeError> {
-        let outcome = self.finish_inner(meta, existing);
+    pub fn finish(self, meta: &TargetMeta, existing: Existing) -> Result<MetaOutcome, TreeError> {
+        self.finish_unless(meta, existing, &|| false)
+    }
+
+    /// The same, given up with an error as soon as `is_stopped`: zeros may still have to be written.
+    pub fn finish_unless(
+        mut self,
+        meta: &TargetMeta,
+        existing: Existing,
+        is_stopped: &dyn Fn() -> bool,
+    ) -> Result<MetaOutcome, TreeError> {
+        let outcome = self.finish_inner(meta, existing, is_stopped);
         self.is_in_place = outcome.is_ok();
         outcome.map_err(TreeError::at(&self.path))
     }
 
-    fn finish_inner(&self, meta: &TargetMeta, existing: Existing) -> io::Result<MetaOutcome> {
+    fn finish_inner(
+        &self,
+        meta: &TargetMeta,
+        existing: Existing,
+        is_stopped: IsStopped<'_>,
+    ) -> io::Result<MetaOutcome> {
         self.reach_len()?;
         let fd = self.fd()?;
         if let Some(holes) = meta.holes() {
-            set_holes(fd.as_fd(), self.len, holes)?;
+            set_holes(fd.as_fd(), self.len, holes, is_stopped)?;
         }
         let outcome = set_meta(fd.as_fd(), meta, !self.shared.hands_down())?;
         let (parent, name) = split(&self.path);

@@ -15,23 +15,33 @@ use crate::model::attrs::Holes;
 /// Bytes that are written, or looked at, at once.
 const STEP: usize = 64 << 10;
 
+/// Whether to stop: a file of terabytes of zeros takes long.
+pub(super) type IsStopped<'a> = &'a dyn Fn() -> bool;
+
 /// Gives an open file of `len` bytes, all written, exactly these holes.
-pub(super) fn set_holes(fd: BorrowedFd<'_>, len: u64, holes: &Holes) -> io::Result<()> {
+///
+/// # Errors
+/// `Interrupted` when `is_stopped` says so: it is asked before each step.
+pub(super) fn set_holes(fd: BorrowedFd<'_>, len: u64, holes: &Holes, is_stopped: IsStopped<'_>) -> io::Result<()> {
     let mut at = 0;
     for (start, hole_len) in holes {
         let end = start.saturating_add(*hole_len).min(len);
         if *start >= end {
             break;
         }
-        fill(fd, at, *start)?;
-        dig(fd, (*start, end), len)?;
+        fill(fd, (at, *start), is_stopped)?;
+        dig(fd, (*start, end), (len, is_stopped))?;
         at = end;
     }
-    fill(fd, at, len)
+    fill(fd, (at, len), is_stopped)
+}
+
+fn go_on(is_stopped: IsStopped<'_>) -> io::Result<()> {
+    if is_stopped() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
 }
 
 /// Writes zeros wherever a range has holes.
-fn fill(fd: BorrowedFd<'_>, from: u64, to: u64) -> io::Result<()> {
+fn fill(fd: BorrowedFd<'_>, (from, to): (u64, u64), is_stopped: IsStopped<'_>) -> io::Result<()> {
     let zeros = [0; STEP];
     let mut at = from;
     while let Some(hole) = found(rustix::fs::seek(fd, SeekFrom::Hole(at)), to).filter(|hole| *hole < to && at < to) {
@@ -41,6 +51,7 @@ fn fill(fd: BorrowedFd<'_>, from: u64, to: u64) -> io::Result<()> {
         }
         at = hole;
         while at < end {
+            go_on(is_stopped)?;
             let step = usize::try_from(end - at).map_or(STEP, |left| left.min(STEP));
             match retry_on_intr(|| rustix::io::pwrite(fd, &zeros[..step], at))? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -52,11 +63,11 @@ fn fill(fd: BorrowedFd<'_>, from: u64, to: u64) -> io::Result<()> {
 }
 
 /// Makes a range a hole as far as it is zeros.
-fn dig(fd: BorrowedFd<'_>, (start, end): (u64, u64), len: u64) -> io::Result<()> {
+fn dig(fd: BorrowedFd<'_>, (start, end): (u64, u64), (len, is_stopped): (u64, IsStopped<'_>)) -> io::Result<()> {
     let mut at = start;
     while let Some(data) = found(rustix::fs::seek(fd, SeekFrom::Data(at)), end).filter(|data| *data < end) {
         let data_end = found(rustix::fs::seek(fd, SeekFrom::Hole(data)), end).unwrap_or(end).min(end);
-        if !are_zeros(fd, data, data_end)? {
+        if !are_zeros(fd, (data, data_end), is_stopped)? {
             return Ok(());
         }
         let done = if data_end == len {
@@ -80,10 +91,11 @@ fn dig(fd: BorrowedFd<'_>, (start, end): (u64, u64), len: u64) -> io::Result<()>
     Ok(())
 }
 
-fn are_zeros(fd: BorrowedFd<'_>, from: u64, to: u64) -> io::Result<bool> {
+fn are_zeros(fd: BorrowedFd<'_>, (from, to): (u64, u64), is_stopped: IsStopped<'_>) -> io::Result<bool> {
     let mut bytes = [0; STEP];
     let mut at = from;
     while at < to {
+        go_on(is_stopped)?;
         let step = usize::try_from(to - at).map_or(STEP, |left| left.min(STEP));
         let read = retry_on_intr(|| rustix::io::pread(fd, &mut bytes[..step], at))?;
         if read == 0 || bytes[..read].iter().any(|byte| *byte != 0) {
@@ -128,7 +140,7 @@ mod tests {
         let block = BLOCK as u64;
         // The one at block 5 is none: there is a byte in it.
         let holes = vec![(0, 2 * block), (5 * block, block), (9 * block, block + 5)];
-        set_holes(file.as_fd(), bytes.len() as u64, &holes).unwrap();
+        set_holes(file.as_fd(), bytes.len() as u64, &holes, &|| false).unwrap();
         let mut found = vec![1; bytes.len()];
         file.read_exact_at(&mut found, 0).unwrap();
         assert!(found == bytes);
@@ -143,7 +155,25 @@ mod tests {
     #[test]
     fn a_file_that_shall_have_no_hole_has_none() {
         let file = file(&vec![0; 1 << 20], &[(70_000, 80_000)]);
-        set_holes(file.as_fd(), 1 << 20, &Holes::new()).unwrap();
+        set_holes(file.as_fd(), 1 << 20, &Holes::new(), &|| false).unwrap();
         assert!(file.metadata().unwrap().blocks() * 512 >= 1 << 20);
+    }
+
+    #[test]
+    fn it_stops_between_two_steps_when_it_is_told_to() {
+        let asked = std::cell::Cell::new(0);
+        let is_stopped = || {
+            asked.set(asked.get() + 1);
+            asked.get() > 3
+        };
+        let len = 64 * STEP as u64;
+        let dense = file(&vec![0; 64 * STEP], &[]);
+        let error = set_holes(dense.as_fd(), len, &Holes::new(), &is_stopped).unwrap_err();
+        assert_eq!((error.kind(), asked.get()), (io::ErrorKind::Interrupted, 4));
+        let zeros = file(&vec![0; 64 * STEP], &[(0, 64 * STEP)]);
+        asked.set(0);
+        assert!(set_holes(zeros.as_fd(), len, &vec![(0, len)], &is_stopped).is_err());
+        assert_eq!(asked.get(), 4);
+        assert_eq!(zeros.metadata().unwrap().len(), len);
     }
 }

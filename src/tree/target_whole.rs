@@ -31,7 +31,9 @@ impl Target {
         let prepared = set_first_flags(file.as_fd(), meta.attrs.as_deref()).map_err(io::Error::from);
         let filled = prepared
             .and_then(|()| write_all(&file, bytes))
-            .and_then(|()| meta.holes().map_or(Ok(()), |holes| set_holes(file.as_fd(), bytes.len() as u64, holes)))
+            .and_then(|()| {
+                meta.holes().map_or(Ok(()), |holes| set_holes(file.as_fd(), bytes.len() as u64, holes, &|| false))
+            })
             .and_then(|()| Ok(set_meta(file.as_fd(), meta, !self.shared.hands_down())?));
         filled.map_err(|error| {
             remove_own(&dir, name, &file);

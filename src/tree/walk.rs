@@ -123,6 +123,11 @@ impl Walker {
         self.lister.selection().wants(path) != listed::Wanted::Not
     }
 
+    /// After the end: paths that the user listed, that are there, and that something else leaves out.
+    pub fn left_out(&self) -> Vec<Vec<u8>> {
+        self.lister.left_out()
+    }
+
     /// After the end: a problem for every path that the user listed and that is not there.
     pub fn not_met(&self) -> Vec<Problem> {
         self.lister.not_met()

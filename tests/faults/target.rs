@@ -213,8 +213,7 @@ fn read_only_files_and_directories_in_the_target_are_written_by_their_owner() {
             .output();
         Said::from(output.unwrap())
     };
-    fs::copy(env!("CARGO_BIN_EXE_raidtape"), bench.path("program")).unwrap();
-    set_mode(&bench.path("program"), 0o755);
+    bench.copy_program();
     for (path, mode) in [("dest/d/e/file", 0o400), ("dest/file", 0), ("dest/d/e", 0o500), ("dest/d", 0o500)] {
         set_mode(&bench.path(path), mode);
     }

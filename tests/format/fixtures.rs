@@ -172,6 +172,8 @@ fn every_run_of_format_1_is_restored_from_its_volume_alone() {
     assert_tree(&rebuilt.restored(1), &first_tree());
     assert_tree(&rebuilt.restored(2), &second_tree());
     assert_tree(&rebuilt.restored(3), &third_tree());
+    // That release did not record what was asked for.
+    assert_eq!(raidtape::catalog::runs::asked(rebuilt.repository.catalog.conn(), RunSeq(1)).unwrap(), None);
     let inode = |name: &str| rebuilt.path("run2").join(name).metadata().unwrap().ino();
     assert_eq!(inode("hello"), inode("sub/hard"));
 }

@@ -7,7 +7,7 @@ use crate::util::oracle::snapshot;
 use crate::util::told::{run, thaw};
 use crate::util::tree::{set_mtime, write};
 use std::fs;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, chown, symlink};
 
 /// A source, and a restore of `what` that has to wait for its volume.
 fn waiting(what: &[&str]) -> Bench {
@@ -59,6 +59,47 @@ fn a_file_in_the_place_of_a_directory_is_not_replaced_where_newer_files_stay() {
     let said = bench.run(&["--no-progress", "revert-to-run", "1", "dest", "--overwrite", "if-newer"]).with_code(4);
     assert!(said.err.contains('d'), "{said:#?}");
     assert_eq!(fs::read(bench.path("dest/d")).unwrap(), b"newer work of the user's");
+}
+
+#[test]
+fn what_is_newer_but_not_the_same_kind_of_thing_is_told_and_stays() {
+    let bench = Bench::with_volumes(&["disk1"], &[]);
+    for name in ["f", "g", "h"] {
+        write(&bench.src(), name, b"x");
+        set_mtime(&bench.src().join(name), (1_600_000_000, 0));
+    }
+    bench.backup();
+    fs::create_dir_all(bench.path("dest/f")).unwrap();
+    symlink("nowhere", bench.path("dest/g")).unwrap();
+    write(&bench.path("dest"), "h", b"newer");
+    for more in [&["-n"][..], &[]] {
+        let report = bench.json(&[&["revert-to-run", "1", "dest", "--overwrite", "if-newer"], more].concat(), 4);
+        let told: Vec<&str> =
+            report["problems"].as_array().unwrap().iter().map(|one| one["path"].as_str().unwrap()).collect();
+        assert_eq!((told, &report["skipped_existing"]), (vec!["f", "g"], &1.into()), "{report:#}");
+    }
+    assert!(bench.path("dest/f").is_dir() && bench.path("dest/g").is_symlink());
+    assert_eq!(fs::read(bench.path("dest/h")).unwrap(), b"newer");
+}
+
+#[test]
+fn an_include_that_fits_nothing_is_told_and_is_no_success() {
+    let bench = Bench::with_volumes(&["disk1"], &[]);
+    write(&bench.src(), "d/f", b"x");
+    bench.backup();
+    for more in [&["-n"][..], &[]] {
+        let args = ["--no-progress", "revert-to-run", "1", "dest", "--include", "*.jpg"];
+        let said = bench.run(&[&args, more].concat()).with_code(4);
+        assert!(said.err.contains("nothing was restored") && said.err.contains("--include"), "{said:#?}");
+    }
+    for pattern in ["f", "d", "/d/f"] {
+        let dest = bench.fresh("dest");
+        let report = bench.json(&["revert-to-run", "1", dest.to_str().unwrap(), "--include", pattern], 0);
+        assert_eq!((&report["nothing_fits"], &report["files"]), (&false.into(), &1.into()));
+    }
+    // What is there already was not missed.
+    let args = ["revert-to-run", "1", "dest-0", "--overwrite", "never", "--iinclude", "F"];
+    assert_eq!(bench.json(&args, 0)["skipped_existing"], 1);
 }
 
 #[test]

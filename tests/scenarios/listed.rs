@@ -105,6 +105,36 @@ fn what_is_listed_and_not_there_is_told_and_the_rest_is_saved() {
 }
 
 #[test]
+fn what_is_listed_and_left_out_all_the_same_is_told_and_is_no_failure() {
+    let bench = Bench::in_memory().and_volumes(&["disk1"], &[]);
+    let src = bench.src();
+    for name in ["a.o", "b", "big", "below/left/f", "marked/x", "marked/no", "in/tagged", "in/no"] {
+        write(&src, name, b"x");
+    }
+    write(&src, "big", &[7; 5000]);
+    let mounted = crate::util::needs::Tmpfs::mount(&src.join("mnt"), 4);
+    write(&src, "mnt/deep/f", b"x");
+    write(&bench.path("."), "list", b"a.o\nb\nbig\nbelow/left/f\nmarked/x\nin\nmnt/deep/f\n");
+    let args = ["backup", "src", "--files-from", "list", "-e", "*.o", "-e", "left", "--exclude-if-present", "no"];
+    let args = [&args[..], &["--exclude-larger-than", "4K", "-x"]].concat();
+    let mut wanted = vec!["a.o", "below/left/f", "big", "marked/x"];
+    wanted.extend(mounted.as_ref().map(|_| "mnt/deep/f"));
+    for more in [&["-n"][..], &[]] {
+        let report = bench.json(&[&args, more].concat(), 0);
+        let told: Vec<&str> =
+            report["listed_left_out"].as_array().unwrap().iter().map(|one| one["path"].as_str().unwrap()).collect();
+        assert_eq!(told, wanted, "{report:#}");
+    }
+    let said = bench.run(&args).with_code(0);
+    assert!(said.err.contains(&format!("{} listed paths left out by -e, -x", wanted.len())), "{said:#?}");
+    assert!(!said.err.contains("a.o is listed"), "{said:#?}");
+    let said = bench.run(&[&args[..], &["-v"]].concat()).with_code(0);
+    wanted.iter().for_each(|name| assert!(said.err.contains(&format!("{name} is listed and left out")), "{said:#?}"));
+    let report = bench.json(&["backup", "src", "--files-from", "list"], 0);
+    assert_eq!(report["listed_left_out"], serde_json::json!([]));
+}
+
+#[test]
 fn lists_that_cannot_be_are_refused_before_anything_is_written() {
     let bench = Bench::in_memory().and_volumes(&["disk1"], &[]);
     write(&bench.src(), "f", b"f");
@@ -117,6 +147,10 @@ fn lists_that_cannot_be_are_refused_before_anything_is_written() {
         bench.run(&["backup", "src", "--files-from", "list"]).with_code(2).with_sentence(&words);
     }
     bench.run(&["backup", "src", "--files-from", "nowhere"]).with_code(2).with_sentence(&["nowhere", "cannot be read"]);
+    for both in [["--files-from", "-", "--files-from-raw", "-"], ["--files-from", "-", "--files-from", "-"]] {
+        let said = with_input(&bench, &[&["backup", "src"], &both[..]].concat(), b"f\n").with_code(2);
+        said.with_sentence(&["standard input", "one list"]);
+    }
     assert_eq!(bench.json(&["runs"], 0)["runs"], serde_json::json!([]));
 }
 

@@ -14,6 +14,8 @@ mod util;
 
 mod attributes;
 mod damage;
+mod deleting;
+mod deleting_runs;
 mod faults;
 mod fidelity;
 mod formats;

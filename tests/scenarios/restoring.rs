@@ -16,8 +16,7 @@ use std::process::Command;
 /// The program as nobody, who owns all that lies on the bench.
 fn as_nobody(bench: &Bench, args: &[&str]) -> Said {
     if !bench.path("program").exists() {
-        fs::copy(env!("CARGO_BIN_EXE_raidtape"), bench.path("program")).unwrap();
-        set_mode(&bench.path("program"), 0o755);
+        bench.copy_program();
     }
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])

@@ -159,6 +159,11 @@ fn a_root_inside_a_volume_s_directory_is_taken_and_the_volume_itself_is_none() {
         let found = bench.query(&format!("SELECT count(*) FROM files WHERE CAST(path AS TEXT) LIKE '%/{name}'"));
         assert_eq!(found, ["Integer(1)"], "{name}: {said:#?}");
     }
-    let said = bench.run(&["--no-progress", "backup", "disk1", "other", "--name", "volume"]).with_code(2);
-    said.with_sentence(&["disk1", "volume of this repository"]);
+    for roots in [&["disk1", "other", "--name", "volume"][..], &["disk1"], &["disk1/chunks"], &["disk1/runs/"]] {
+        let said = bench.run(&[&["--no-progress", "backup"], roots].concat()).with_code(2);
+        said.with_sentence(&["disk1", "volume of this repository"]);
+    }
+    symlink(bench.path("disk1"), bench.path("link")).unwrap();
+    bench.run(&["backup", "link"]).with_code(2).with_sentence(&["volume of this repository"]);
+    bench.run(&["backup", "disk1/photos"]).with_code(0);
 }

@@ -164,3 +164,36 @@ fn a_stream_in_which_nothing_comes_can_be_interrupted() {
     }
     assert_eq!(bench.query("SELECT count(*) FROM runs WHERE state = 'complete'"), ["Integer(0)"]);
 }
+
+#[test]
+fn without_stdin_or_stdout_nothing_is_read_from_or_written_to_nowhere() {
+    let bench = Bench::with_volumes(&["disk1"], &[]);
+    write(&bench.src(), "f", b"x");
+    bench.backup();
+    let shell = |redirect: &str, args: &[&str]| {
+        let plain = bench.command(args);
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", &format!("exec \"$0\" \"$@\" {redirect}")]).arg(plain.get_program()).args(args);
+        shell.current_dir(bench.path("")).envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Said::from(shell.output().unwrap())
+    };
+    for args in [&["dump", "f"][..], &["ls"], &["runs"], &["volumes"], &["list-changes", "1"]] {
+        shell(">&-", args).with_code(1).with_sentence(&["stdout"]);
+        for somewhere in [">/dev/null", "1<>/dev/null", "<&-"] {
+            shell(somewhere, args).with_code(0);
+        }
+    }
+    for args in [
+        &["backup", "--stdin"][..],
+        &["backup", "src", "--files-from", "-"],
+        &["backup", "src", "--files-from-raw", "-"],
+    ] {
+        shell("<&-", args).with_code(2).with_sentence(&["no standard input"]);
+    }
+    assert_eq!(bench.json(&["runs"], 0)["runs"].as_array().unwrap().len(), 1);
+    // What was opened on nothing is what somebody wanted, and what is stored needs no words.
+    for nothing in ["</dev/null", "0<>/dev/null"] {
+        shell(nothing, &["backup", "--stdin"]).with_code(0);
+    }
+    shell("<&- >&-", &["backup", "src"]).with_code(0);
+}

@@ -348,8 +348,7 @@ fn as_nobody() {
     std::os::unix::fs::chown(bench.path("src/file"), Some(0), Some(0)).unwrap();
     set_mode(&bench.path("src/file"), 0);
     // The program where nobody may start it.
-    fs::copy(env!("CARGO_BIN_EXE_raidtape"), bench.path("program")).unwrap();
-    set_mode(&bench.path("program"), 0o755);
+    bench.copy_program();
     let output = std::process::Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
         .arg(bench.path("program"))

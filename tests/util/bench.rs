@@ -138,6 +138,14 @@ impl Bench {
         traced
     }
 
+    /// Copies it to `program`, where every user may start it. Another process does that: what this one writes may be held
+    /// open by a child that a test beside is just starting, and then cannot be executed.
+    pub fn copy_program(&self) {
+        let mut copy = Command::new("install");
+        copy.args(["-m", "755", env!("CARGO_BIN_EXE_raidtape")]).arg(self.path("program"));
+        assert!(copy.status().expect("install runs").success());
+    }
+
     /// Runs it.
     pub fn run<A: AsRef<OsStr>>(&self, args: &[A]) -> Said {
         self.command(args).stdin(Stdio::null()).output().expect("the program runs").into()

@@ -91,7 +91,7 @@ pub fn assert_rebuilds(bench: &Bench, volumes: &[&str], what: &str) {
         );
         rows.extend(bench.query_in(
             catalog,
-            "SELECT seq, hex(uuid), added, modified, metadata, deleted, hex(digest) FROM runs
+            "SELECT seq, hex(uuid), added, modified, metadata, deleted, hex(digest), selected, roots FROM runs
              WHERE state = 'complete' ORDER BY seq",
         ));
         rows

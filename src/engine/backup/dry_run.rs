@@ -42,6 +42,8 @@ pub struct DryRunReport {
     pub counts: RunCounts,
     /// Source files that could not be read, or not soundly.
     pub problems: Vec<Problem>,
+    /// Paths that a list names and that something else leaves out.
+    pub listed_left_out: Vec<Vec<u8>>,
     /// Seconds.
     pub duration_s: f64,
 }
@@ -111,6 +113,7 @@ pub fn dry_run(
         source: format!("{}:{}", origin.host, origin.name),
         against,
         counts,
+        listed_left_out: seen.listed_left_out,
         problems: seen.problems.into_iter().chain(problems).collect(),
         duration_s: began.elapsed().as_secs_f64(),
     })

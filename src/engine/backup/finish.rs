@@ -127,7 +127,10 @@ pub fn finish(
         counts,
         ..run.clone()
     };
-    let meta = meta_of(source, &complete, base_digest, before.settings().compression);
+    let meta = ManifestMeta {
+        selected: runs::asked(&tx, run.seq)?.map(|asked| asked.selected),
+        ..meta_of(source, &complete, base_digest, before.settings().compression)
+    };
     let known = known_volumes(before.conn())?;
     let stores: Vec<(usize, &dyn crate::volume::store::Store)> =
         writable.iter().map(|index| (*index, mounted[*index].store().as_ref())).collect();
@@ -285,6 +288,7 @@ pub fn meta_of(source: &Source, run: &Run, base: StateDigest, compression: Compr
         ended_ns: run.ended_ns.unwrap_or(run.started_ns),
         counts: run.counts,
         compression: Some(compression),
+        selected: None,
     }
 }
 

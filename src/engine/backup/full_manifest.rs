@@ -56,6 +56,7 @@ pub fn write_if_due(
     }
     let meta = ManifestMeta {
         encoding: Encoding::Full,
+        selected: runs::asked(conn, seq)?.map(|asked| asked.selected),
         ..meta_of(source, &run, StateDigest::EMPTY, repository.settings().compression)
     };
     let writable: Vec<_> = repository.writable().collect();

@@ -46,7 +46,7 @@ use super::error::{EngineError, Result};
 use super::observer::{Expected, Observer, Phase};
 use super::recover::{recover, with_what_works};
 use super::repository::Repository;
-use crate::catalog::runs::{self, Run, RunState, Source};
+use crate::catalog::runs::{self, Asked, Run, RunState, Source};
 use crate::catalog::volumes::{self, VolumeState};
 use crate::codec::chunker::Chunker;
 use crate::format::manifest::RunCounts;
@@ -118,6 +118,8 @@ pub struct BackupReport {
     pub problems: Vec<Problem>,
     /// Those of them whose bytes changed although nothing says that anybody wrote them.
     pub rotten: u64,
+    /// Paths that a list names and that something else leaves out.
+    pub listed_left_out: Vec<Vec<u8>>,
     /// Seconds.
     pub duration_s: f64,
 }
@@ -178,6 +180,7 @@ fn report(
         volumes_away: repository.away.iter().map(|row| format!("{} ({})", row.name, row.uuid)).collect(),
         rotten: problems.iter().filter(|problem| problem.op == ProblemOp::Rot).count() as u64,
         problems,
+        listed_left_out: done.seen.listed_left_out.clone(),
         duration_s: began.elapsed().as_secs_f64(),
     }
 }
@@ -200,6 +203,7 @@ fn open_run(repository: &mut Repository, origin: &Origin) -> Result<(Source, Run
         counts: RunCounts::default(),
     };
     runs::insert_open(&tx, &run)?;
+    runs::set_asked(&tx, run.seq, &Asked { selected: origin.is_selected(), roots: roots.clone() })?;
     tx.commit().map_err(crate::catalog::CatalogError::from)?;
     Ok((Source { id, host, name, roots }, run))
 }

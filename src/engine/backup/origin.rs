@@ -11,6 +11,7 @@ use crate::codec::chunker::Chunker;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::observer::Observer;
 use crate::engine::repository::Repository;
+use crate::format::layout;
 use crate::model::entry::Stat;
 use crate::model::path::is_valid_name;
 use crate::tree::error::TreeError;
@@ -18,8 +19,7 @@ use crate::tree::list::Select;
 use crate::tree::select::{SelectOptions, Selection};
 use crate::tree::stream::Stream;
 use crate::tree::walk::{WalkOptions, Walker};
-use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +44,7 @@ pub struct Origin {
     pub name: String,
     /// Its roots; none for a stream.
     pub roots: Vec<String>,
+    leaves_out: bool,
     kind: Kind,
 }
 
@@ -69,7 +70,13 @@ impl Origin {
                 )));
             }
             let name = options.name.clone().unwrap_or_else(|| format!("stdin:{}", stream.name));
-            return Ok(Self { host, name, roots: Vec::new(), kind: Kind::Stream(stream.clone()) });
+            let kind = Kind::Stream(stream.clone());
+            return Ok(Self { host, name, roots: Vec::new(), leaves_out: true, kind });
+        }
+        if options.select.files_from.iter().filter(|list| list.path == Path::new("-")).count() > 1 {
+            return Err(EngineError::Usage(
+                "standard input can be one list of paths only; give the others as files".to_owned(),
+            ));
         }
         let roots = roots_of(options)?;
         let shown: Vec<String> = roots.iter().map(|root| root.display().to_string()).collect();
@@ -80,17 +87,21 @@ impl Origin {
         }
         let selection = Arc::new(Selection::new(&select)?);
         let name = options.name.clone().unwrap_or_else(|| shown[0].clone());
-        Ok(Self { host, name, roots: shown, kind: Kind::Tree { top, roots, selection } })
+        let leaves_out = options.select.leaves_out();
+        Ok(Self { host, name, roots: shown, leaves_out, kind: Kind::Tree { top, roots, selection } })
+    }
+
+    /// Whether something may be left out on purpose; of a stream always. Neighbours of several roots do not count.
+    pub fn is_selected(&self) -> bool {
+        self.leaves_out
     }
 
     /// Refuses, before anything is written, a root that is not there, and to go on with a source of another kind.
     pub fn check(&self, repository: &Repository) -> Result<()> {
         if let Kind::Tree { roots, selection, .. } = &self.kind {
-            let own = own_inodes(repository);
             for root in roots {
                 drop(open_walk(repository, root, (0, selection))?);
-                let is_own = std::fs::metadata(root).is_ok_and(|root| own.contains(&(root.dev(), root.ino())));
-                if is_own && roots.len() > 1 {
+                if is_of_volume(repository, root) {
                     return Err(EngineError::Usage(format!(
                         "{} is a volume of this repository, and cannot be backed up to itself; name what of it is to be",
                         root.display()
@@ -187,6 +198,21 @@ fn roots_of(options: &BackupOptions) -> Result<Vec<PathBuf>> {
     if kept.is_empty() { Err(EngineError::Usage("no directory to back up was given".to_owned())) } else { Ok(kept) }
 }
 
+/// Whether a directory is a volume of the repository, or one of those that it keeps its own files in. Another one of the
+/// user's may lie beside them.
+fn is_of_volume(repository: &Repository, root: &Path) -> bool {
+    let (own, Ok(real)) = (repository.own_inodes(), root.canonicalize()) else { return false };
+    let is_own = |dir: &Path| dir.metadata().is_ok_and(|dir| own.contains(&(dir.dev(), dir.ino())));
+    let mut below = None;
+    for dir in real.ancestors() {
+        if is_own(dir) {
+            return below.is_none_or(|name| layout::DIRS.iter().any(|own| Some(name) == Some(OsStr::new(own))));
+        }
+        below = dir.file_name();
+    }
+    false
+}
+
 /// The directories above several roots are listed on the way to them.
 fn can_be_listed(dir: &Path) -> Result<()> {
     let listed = std::fs::read_dir(dir).map(drop);
@@ -195,7 +221,7 @@ fn can_be_listed(dir: &Path) -> Result<()> {
 
 /// A walk that passes over what belongs to the repository itself.
 fn open_walk(repository: &Repository, root: &Path, (threads, selection): (usize, &Arc<Selection>)) -> Result<Walker> {
-    let own = own_inodes(repository);
+    let own = repository.own_inodes();
     let select = Arc::new(
         move |_: &[u8], stat: &Stat| {
             if own.contains(&(stat.dev, stat.ino)) { Select::Skip } else { Select::Take }
@@ -205,18 +231,6 @@ fn open_walk(repository: &Repository, root: &Path, (threads, selection): (usize,
         root,
         WalkOptions { threads, lookahead_entries: WALK_LOOKAHEAD, select, selection: Arc::clone(selection) },
     )?)
-}
-
-fn own_inodes(repository: &Repository) -> HashSet<(u64, u64)> {
-    let catalog = repository.catalog.path();
-    let beside = ["", "-wal", "-shm", "-journal", ".lock"].map(|suffix| {
-        let mut path = catalog.as_os_str().to_owned();
-        path.push(suffix);
-        PathBuf::from(path)
-    });
-    let volumes = repository.mounted.iter().map(|mounted| mounted.volume.root.clone());
-    let inode = |path: PathBuf| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
-    beside.into_iter().chain(volumes).filter_map(inode).collect()
 }
 
 /// The absolute path without `.` and `..`; links are left as they are.

@@ -36,6 +36,8 @@ pub struct Seen {
     pub file_systems: HashMap<u64, MountSeen>,
     /// Paths that were passed over on purpose.
     pub skipped: Vec<Vec<u8>>,
+    /// Paths that a list names and that something else leaves out.
+    pub listed_left_out: Vec<Vec<u8>>,
 }
 
 /// A directory as a mount point.

@@ -87,6 +87,11 @@ impl<'s> Source<'s> {
                 return Ok(Flow::Break(()));
             }
         }
+        let mut left_out = self.walker.left_out();
+        // What lies in a directory that could not be listed is told with that.
+        left_out.retain(|path| !self.seen.problems.iter().any(|problem| path::is_within(path, &problem.path)));
+        left_out.sort_unstable();
+        self.seen.listed_left_out = left_out;
         self.seen.problems.extend(self.walker.not_met());
         Ok(Flow::Continue(()))
     }

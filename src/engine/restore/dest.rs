@@ -228,6 +228,10 @@ pub(super) fn decide(
         Ground::Occupied(Overwrite::IfNewer) => there.mtime_ns >= entry.version.mtime_ns,
         Ground::Resumed { .. } | Ground::Occupied(Overwrite::IfChanged) => is_same(&there, entry),
     };
+    if keeps && ground == Ground::Occupied(Overwrite::IfNewer) && there.kind != entry.version.kind {
+        // Newer, but not the same thing: nobody is to take it for a newer version.
+        return Err(TreeError::InTheWay { path: path.to_vec() });
+    }
     Ok(if keeps { Decision::Keep } else { Decision::Write(Existing::Replace) })
 }
 

@@ -306,7 +306,9 @@ impl FileJob {
         }
         let mut out = self.out.write().unwrap_or_else(PoisonError::into_inner);
         let Out::Open(file) = std::mem::replace(&mut *out, Out::Closed) else { return Ok(()) };
-        let outcome = file.finish(&self.spec.meta, self.spec.existing).map_err(Failure::Target)?;
+        let is_stopped = || ground.tally.is_stopped() || ground.observer.is_cancelled();
+        let finished = file.finish_unless(&self.spec.meta, self.spec.existing, &is_stopped);
+        let outcome = finished.map_err(Failure::Target)?;
         drop(out);
         self.note_finished(ground, outcome);
         Ok(())

@@ -3,11 +3,13 @@
 //! `dest` is the place that is written to, `steps` (with `links`) the order, `plan` which segment gives what,
 //! `fetch` the threads that read, decode and check, `file` one file until it is whole, `flush` what writes back
 //! meanwhile, `sites` where blocks can be read, `tally` what came of it. `wanted` says which names are restored, `tour`
-//! goes through them, `rehearse` only tells, `dump` writes one file
+//! goes through them, `delete` (if `delete_check` lets it) takes away what the run does not have, `rehearse` only tells, `dump` writes one file
 //! elsewhere. One bad file is a `Problem`; nothing partial is left under its name, unless the process
 //! is killed: then the marker says so.
 
 mod attributes;
+mod delete;
+mod delete_check;
 mod dest;
 mod dirs;
 pub mod dump;
@@ -15,6 +17,7 @@ mod fetch;
 mod file;
 mod flush;
 mod links;
+mod options;
 mod plan;
 mod rehearse;
 mod resumed;
@@ -25,14 +28,17 @@ mod tally;
 mod tour;
 mod wanted;
 
+pub use self::delete::Left;
+pub use self::options::{Delete, Overwrite, RestoreHow, RestoreOptions, RevertOptions};
 pub use self::tally::{Refused, RefusedName};
 pub use self::wanted::WantedOptions;
 
+use self::delete_check::check_delete;
 use self::dest::Dest;
 use self::rehearse::Rehearsal;
 use self::sites::Stores;
 use self::steps::Restorer;
-use self::tally::{Failure, Named, Tally};
+use self::tally::{Failure, Tally};
 use self::tour::Tour;
 use self::wanted::Wanted;
 use super::error::{EngineError, Exit, Result};
@@ -49,89 +55,6 @@ use crate::tree::target_meta::TargetMeta;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-
-/// What becomes of a file that is there already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Overwrite {
-    /// It is replaced.
-    Always,
-    /// It is replaced unless it is a regular file of the same size and time.
-    IfChanged,
-    /// It is replaced if the stored one is newer.
-    IfNewer,
-    /// It stays.
-    Never,
-}
-
-impl Overwrite {
-    /// Every mode.
-    pub const ALL: [Self; 4] = [Self::Always, Self::IfChanged, Self::IfNewer, Self::Never];
-
-    /// The word of the command line.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Always => "always",
-            Self::IfChanged => "if-changed",
-            Self::IfNewer => "if-newer",
-            Self::Never => "never",
-        }
-    }
-}
-
-/// How it is restored, beside from where and to where.
-#[derive(Debug, Clone, Default)]
-pub struct RestoreHow {
-    /// What of a tree is restored.
-    pub wanted: WantedOptions,
-    /// Nothing is written.
-    pub dry_run: bool,
-    /// What the system refuses of a name's metadata makes the restore incomplete.
-    pub strict: bool,
-    /// The report has the names that were refused or would be restored, all of them.
-    pub names_all: bool,
-    /// Owners are the numbers that were stored, whatever their names mean on this system.
-    pub numeric_ids: bool,
-}
-
-impl RestoreHow {
-    fn tally(&self) -> Tally {
-        Tally::new(Named { refused: self.strict || self.names_all, all: self.names_all })
-    }
-}
-
-/// What to restore, and where.
-#[derive(Debug, Clone, Default)]
-pub struct RestoreOptions {
-    /// Path inside the source, or absolute below its root.
-    pub path: Vec<u8>,
-    /// Where to.
-    pub dest: PathBuf,
-    /// As of this run; the newest complete one when not given.
-    pub run: Option<RunSeq>,
-    /// `name` or `host:name`, where several sources fit.
-    pub source: Option<String>,
-    /// What becomes of what lies there; without it nothing may lie there.
-    pub overwrite: Option<Overwrite>,
-    /// Threads that read, decode and write; one a core when not given.
-    pub workers: Option<usize>,
-    /// How.
-    pub how: RestoreHow,
-}
-
-/// Which run to go back to, and where.
-#[derive(Debug, Clone)]
-pub struct RevertOptions {
-    /// The run.
-    pub run: RunSeq,
-    /// Directory that its tree is put in.
-    pub dest: PathBuf,
-    /// What becomes of what lies there; without it nothing may lie there.
-    pub overwrite: Option<Overwrite>,
-    /// Threads that read, decode and write; one a core when not given.
-    pub workers: Option<usize>,
-    /// How.
-    pub how: RestoreHow,
-}
 
 /// What a restore did.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -162,6 +85,12 @@ pub struct RestoreReport {
     pub metadata_set: u64,
     /// Names with no more components than were to be taken off.
     pub too_short: u64,
+    /// Names that were deleted.
+    pub deleted: u64,
+    /// Nothing was deleted, because not everything could be restored.
+    pub delete_skipped: bool,
+    /// Nothing of the run fits what was to be included.
+    pub nothing_fits: bool,
     /// Names of which the system would not set some metadata.
     pub metadata_refused: u64,
     /// The same by kind.
@@ -182,16 +111,22 @@ pub struct RestoreReport {
     /// Names of which something was refused, where they are wanted.
     #[serde(skip)]
     pub refused_names: Vec<RefusedName>,
+    /// What was deleted, where it is wanted: paths in the target.
+    #[serde(skip)]
+    pub deleted_names: Vec<Vec<u8>>,
+    /// What stayed although the run does not have it.
+    #[serde(skip)]
+    pub left: Vec<Left>,
     /// What would be restored, where it is wanted: paths in the target.
     #[serde(skip)]
     pub names: Vec<Vec<u8>>,
 }
 
 impl RestoreReport {
-    /// The exit code: 5 when all that is missing is on volumes that are not here, 4 when anything else is, or when
-    /// something was refused and must not be.
+    /// The exit code: 5 when all that is missing is on volumes that are not here, 4 when anything else is, when nothing was
+    /// asked for that is there, or when something was refused and must not be.
     pub fn exit(&self) -> Exit {
-        if self.strict && self.metadata_refused > 0 {
+        if self.nothing_fits || self.strict && self.metadata_refused > 0 {
             return Exit::Damage;
         }
         match self.problems.len() as u64 {
@@ -226,7 +161,7 @@ pub fn restore(
     let tour = Tour { repository, picked: &picked, wanted: &wanted };
     if options.how.dry_run {
         let (target, ground) = (Some(&dest.target), dest.ground);
-        Rehearsal { target, ground, tally: &tally, observer }.name(&entry, (&name, false));
+        Rehearsal { target, ground, deletes: None, tally: &tally, observer }.name(&entry, (&name, false));
         return Ok(report(&picked, options, (&tally, begun)));
     }
     let parts = (&dest, &stores, &tally);
@@ -281,17 +216,19 @@ fn restore_tree(
     let tour = Tour { repository, picked, wanted: &wanted };
     let tally = options.how.tally();
     tour.check_collisions()?;
+    let roots = check_delete(&tour, options)?;
+    let deletes = (options.how.delete != Delete::Nothing).then_some(roots);
     let place = (options.dest.as_path(), (options.overwrite, &options.how.wanted));
     if options.how.dry_run {
         let (target, ground) = Dest::look_at_tree(&tour, place)?;
-        let rehearsal = Rehearsal { target: target.as_ref(), ground, tally: &tally, observer };
+        let rehearsal = Rehearsal { target: target.as_ref(), ground, deletes, tally: &tally, observer };
         rehearsal.tree(tour)?;
         return Ok(report(picked, options, (&tally, begun)));
     }
     let mut dest = Dest::open_tree(&tour, place)?;
     let stores = Stores::of(repository);
     let mut restorer = Restorer::new(tour, (&dest, &stores, &tally), (observer, options.workers, &options.how));
-    restorer.tree()?;
+    restorer.tree(deletes)?;
     let top_meta = match top.filter(|_| dest.sets_dir_meta()) {
         Some(top) => Some(restorer.meta_of(&top.version)?),
         None => None,
@@ -348,6 +285,7 @@ fn show_or_root(path: &[u8]) -> String {
 fn report(picked: &Picked, options: &RestoreOptions, (tally, begun): (&Tally, Instant)) -> RestoreReport {
     let mut counts = std::mem::take(&mut *tally.counts());
     counts.inconsistent.sort_unstable();
+    counts.deleted_names.sort_unstable();
     counts.refused_names.sort_unstable_by(|one, other| one.path.cmp(&other.path));
     counts.problems.sort_by(|one, other| one.path.cmp(&other.path));
     RestoreReport {
@@ -364,6 +302,9 @@ fn report(picked: &Picked, options: &RestoreOptions, (tally, begun): (&Tally, In
         skipped_existing: counts.skipped_existing,
         metadata_set: counts.metadata_set,
         too_short: counts.too_short,
+        deleted: counts.deleted,
+        delete_skipped: counts.delete_skipped,
+        nothing_fits: options.how.wanted.has_include() && counts.is_nothing(),
         metadata_refused: counts.metadata_refused,
         refused: counts.refused,
         inconsistent: counts.inconsistent,
@@ -373,6 +314,8 @@ fn report(picked: &Picked, options: &RestoreOptions, (tally, begun): (&Tally, In
         duration_s: begun.elapsed().as_secs_f64(),
         strict: options.how.strict,
         refused_names: counts.refused_names,
+        deleted_names: counts.deleted_names,
+        left: counts.left,
         names: counts.names,
     }
 }

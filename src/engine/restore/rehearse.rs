@@ -1,5 +1,7 @@
 //! `--dry-run`: what a restore would do, told without writing anything, and without reading a volume.
 
+use super::Overwrite;
+use super::delete::{Deed, Deletion};
 use super::dest::{self, Decision, Ground};
 use super::links::link_key;
 use super::small::small_of;
@@ -12,6 +14,7 @@ use crate::model::entry::EntryKind;
 use crate::model::path::show;
 use crate::tree::error::TreeError;
 use crate::tree::target::{Existing, Target};
+use crate::tree::target_delete::Holds;
 use crate::tree::target_meta::TargetMeta;
 use std::collections::HashSet;
 
@@ -20,6 +23,8 @@ pub(super) struct Rehearsal<'a> {
     /// The target, if it is there.
     pub target: Option<&'a Target>,
     pub ground: Ground,
+    /// What the run does not have would be deleted, but above these roots, where there are several.
+    pub deletes: Option<Option<Vec<Vec<u8>>>>,
     pub tally: &'a Tally,
     pub observer: &'a dyn Observer,
 }
@@ -38,9 +43,8 @@ impl Rehearsal<'_> {
                     self.tally.counts().too_short += u64::from(entry.version.kind != EntryKind::Dir);
                     continue;
                 };
-                for (path, _) in way.due(&tour, &entry) {
-                    self.tally.counts().dirs += 1;
-                    self.tally.note_name(&path);
+                for (path, dir) in way.due(&tour, &entry) {
+                    self.dir(&dir, &path);
                 }
                 if entry.version.kind != EntryKind::Dir {
                     let is_further = link_key(&entry.version).is_some_and(|link| !links.insert(link));
@@ -48,7 +52,32 @@ impl Rehearsal<'_> {
                 }
             }
         }
-        Ok(())
+        self.deletion(tour)
+    }
+
+    fn dir(&self, entry: &Entry, path: &[u8]) {
+        let stays = matches!(self.ground, Ground::Occupied(Overwrite::Never | Overwrite::IfNewer));
+        let there = self.target.filter(|_| stays).map_or(Ok(None), |target| target.stat(path));
+        match there {
+            Ok(None) => {}
+            Ok(Some(there)) if there.kind == EntryKind::Dir => {}
+            Ok(Some(_)) => {
+                return self.tally.fail(&entry.path, &Failure::Target(TreeError::InTheWay { path: path.to_vec() }));
+            }
+            Err(error) => return self.tally.fail(&entry.path, &Failure::Target(error)),
+        }
+        self.tally.counts().dirs += 1;
+        self.tally.note_name(path);
+    }
+
+    fn deletion(&self, tour: Tour<'_>) -> Result<()> {
+        let Some(target) = self.target.filter(|_| matches!(self.ground, Ground::Occupied(_))) else { return Ok(()) };
+        let Some(roots) = self.deletes.clone() else { return Ok(()) };
+        if !self.tally.counts().problems.is_empty() {
+            self.tally.counts().delete_skipped = true;
+            return Ok(());
+        }
+        Deletion::new(tour, (target, self.tally), (self.observer, Deed::Rehearse), roots)?.run()
     }
 
     /// One name that is no directory.
@@ -79,6 +108,9 @@ impl Rehearsal<'_> {
         match self.target {
             Some(target) => {
                 let decision = dest::decide(target, self.ground, (path, entry))?;
+                if decision == Decision::Write(Existing::Replace) && is_full_dir(target, path)? {
+                    return Err(TreeError::InTheWay { path: path.to_vec() });
+                }
                 let is_small = entry.version.kind != EntryKind::File;
                 let may_stay = is_small && decision == Decision::Write(Existing::Replace) && self.ground.brings_meta();
                 let stays = may_stay && target.has_small(path, (small_of(entry), &meta_but_owner(entry)))?;
@@ -87,6 +119,18 @@ impl Rehearsal<'_> {
             None => Ok(Decision::Write(Existing::Refuse)),
         }
     }
+}
+
+/// Whether a directory that is not empty, or not the target's alone, lies at a path: it is not replaced.
+fn is_full_dir(target: &Target, path: &[u8]) -> std::result::Result<bool, TreeError> {
+    if target.stat(path)?.is_none_or(|there| there.kind != EntryKind::Dir) {
+        return Ok(false);
+    }
+    Ok(match target.holds(path)? {
+        Holds::Names { names, .. } => !names.is_empty(),
+        Holds::Nothing => false,
+        Holds::OtherFileSystem => true,
+    })
 }
 
 /// What is known of an entry's metadata without looking further: owner and attributes are not compared.

@@ -3,6 +3,7 @@
 //! Directories are in [`super::dirs`], hard links in [`super::links`], symlinks and the like in [`super::small`].
 
 use super::RestoreHow;
+use super::delete::{Deed, Deletion};
 use super::dest::{self, Decision, Dest};
 use super::fetch::Worker;
 use super::file::{FileSpec, Ground};
@@ -50,6 +51,7 @@ pub(super) struct Restorer<'a> {
     pub dest: &'a Dest,
     pub observer: &'a dyn Observer,
     workers: usize,
+    is_strict: bool,
     pub tally: &'a Tally,
     stores: &'a Stores,
     owners: HashMap<i64, (u32, u32)>,
@@ -78,6 +80,7 @@ impl<'a> Restorer<'a> {
             dest,
             observer,
             workers: workers.unwrap_or_else(cores).max(1),
+            is_strict: how.strict,
             tally,
             stores,
             owners: HashMap::new(),
@@ -91,16 +94,39 @@ impl<'a> Restorer<'a> {
         }
     }
 
-    /// Restores a directory's contents; the metadata of the target itself is the caller's to set.
-    pub fn tree(&mut self) -> Result<()> {
+    /// Restores a directory's contents; the metadata of the target itself is the caller's to set. `deletes`: what the
+    /// run does not have is deleted, but above these roots, where there are several.
+    pub fn tree(&mut self, deletes: Option<Option<Vec<Vec<u8>>>>) -> Result<()> {
         let dirs = self.directories()?;
         self.files(None)?;
         self.hard_links()?;
         if self.has_small_ones {
             self.small_ones()?;
         }
+        if let Some(roots) = deletes {
+            self.check()?;
+            self.delete(roots)?;
+        }
+        // After what was deleted, which changes the times of directories.
         self.dirs_meta(&dirs)?;
         self.check()
+    }
+
+    /// Deletes what the run does not have, if all that it has is there now, and on the disk.
+    fn delete(&self, roots: Option<Vec<Vec<u8>>>) -> Result<()> {
+        if !matches!(self.dest.ground, dest::Ground::Occupied(_)) {
+            return Ok(());
+        }
+        let is_incomplete = {
+            let counts = self.tally.counts();
+            !counts.problems.is_empty() || self.is_strict && counts.metadata_refused > 0
+        };
+        if is_incomplete {
+            self.tally.counts().delete_skipped = true;
+            return Ok(());
+        }
+        self.dest.target.sync()?;
+        Deletion::new(self.tour, (&self.dest.target, self.tally), (self.observer, Deed::Delete), roots)?.run()
     }
 
     /// Restores one name that is no directory, as `name`.

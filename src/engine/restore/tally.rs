@@ -1,5 +1,6 @@
 //! What a restore has done and what went wrong so far, gathered from all of its threads.
 
+use super::delete::Left;
 use super::links::LinkKey;
 use crate::engine::error::EngineError;
 use crate::model::attrs::FLAGS_LAST;
@@ -66,6 +67,13 @@ pub(super) struct Counts {
     pub refused_names: Vec<RefusedName>,
     pub metadata_set: u64,
     pub too_short: u64,
+    pub deleted: u64,
+    /// What was deleted, where it is wanted, as paths in the target.
+    pub deleted_names: Vec<Vec<u8>>,
+    /// Nothing was deleted because something could not be restored.
+    pub delete_skipped: bool,
+    /// What stayed although the run does not have it.
+    pub left: Vec<Left>,
     /// What a rehearsal would restore, where it is wanted, as paths in the target.
     pub names: Vec<Vec<u8>>,
     pub inconsistent: Vec<String>,
@@ -77,6 +85,14 @@ pub(super) struct Counts {
     pub last_flags: Vec<LastFlags>,
     /// Hard-link groups whose first name failed, and how its bytes did if they were the reason.
     pub failed_links: HashMap<LinkKey, Option<DataFailure>>,
+}
+
+impl Counts {
+    /// Whether no name was restored, or left, or failed.
+    pub fn is_nothing(&self) -> bool {
+        let made = self.files + self.dirs + self.symlinks + self.hardlinks + self.specials;
+        made + self.skipped_existing + self.too_short == 0 && self.problems.is_empty()
+    }
 }
 
 /// How many names have something that the system would not set, by kind; a name may count in several.
@@ -141,6 +157,8 @@ const REFUSED_NAMES_MAX: usize = 20;
 pub(super) struct Named {
     /// Those of which something was refused, the first ones at least.
     pub refused: bool,
+    /// Those that were deleted, or would be.
+    pub deleted: bool,
     /// All.
     pub all: bool,
 }
@@ -212,6 +230,15 @@ impl Tally {
             && !before.flags_refused
         {
             name.kinds.push("flags");
+        }
+    }
+
+    /// Counts a name that was deleted, or would be.
+    pub fn note_deleted(&self, path: &[u8]) {
+        let mut counts = self.counts();
+        counts.deleted += 1;
+        if self.named.all || self.named.deleted {
+            counts.deleted_names.push(path.to_vec());
         }
     }
 

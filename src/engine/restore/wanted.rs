@@ -28,6 +28,13 @@ pub struct WantedOptions {
     pub strip_components: usize,
 }
 
+impl WantedOptions {
+    /// Whether only what fits some pattern is restored.
+    pub fn has_include(&self) -> bool {
+        !self.include.is_empty() || !self.iinclude.is_empty()
+    }
+}
+
 /// Where a path stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -53,9 +60,8 @@ impl Wanted {
     /// A pattern that has no meaning.
     pub fn new(options: &WantedOptions) -> Result<Self> {
         let include = Patterns::new(options.include.iter().map(String::as_bytes), &options.iinclude)?;
-        let has_include = !options.include.is_empty() || !options.iinclude.is_empty();
         let wanted = Self {
-            include: has_include.then_some(include),
+            include: options.has_include().then_some(include),
             exclude: Patterns::new(options.exclude.iter().map(String::as_bytes), &options.iexclude)?,
             strip: options.strip_components,
             last: RefCell::new((Vec::new(), Standing::Taken)),
