@@ -13,7 +13,7 @@ use raidtape::engine::{EngineError, Exit, Repository};
 use raidtape::model::ids::{RunSeq, RunUuid};
 use serde::Serialize;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Back up a directory, or several, as a new run
 #[derive(Debug, Args)]
@@ -104,6 +104,18 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
         problems::print(&report.problems, session.global.verbose);
     }
     Ok(if report.problems.is_empty() { Exit::Done } else { Exit::SomeUnread })
+}
+
+impl BackupArgs {
+    /// Whether it needs somebody who writes to its standard input.
+    pub fn reads_stdin(&self) -> bool {
+        self.stream.is_stdin() || self.select.files().any(|path| path == Path::new("-"))
+    }
+
+    /// All paths that are looked up from where the program starts.
+    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        roots(self).into_iter().chain(self.select.files().map(Path::to_owned))
+    }
 }
 
 fn roots(args: &BackupArgs) -> Vec<PathBuf> {

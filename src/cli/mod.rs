@@ -8,6 +8,7 @@ mod backup;
 mod dry_run;
 mod dump;
 mod first_backup;
+mod generate;
 mod genmeta;
 mod heap;
 mod init;
@@ -16,13 +17,16 @@ mod ls;
 mod output;
 mod paths;
 mod problems;
+mod profile;
 mod progress;
+mod quote;
 mod rate;
 mod rebuild_catalog;
 mod restore;
 mod restore_folder;
 mod restore_tree;
 mod restored;
+mod retry;
 mod revert_to_run;
 mod runs;
 mod screen;
@@ -55,8 +59,13 @@ pub fn main() -> ExitCode {
     if let Err(error) = signals::survive_file_limit() {
         session.warn(&format!("signals cannot be caught: {error}"));
     }
-    let code = match dispatch(&mut session, &cli.command) {
-        Ok(exit) => exit as u8,
+    if let Some(nice) = session.global.nice
+        && let Err(error) = rustix::process::setpriority_process(None, nice)
+    {
+        session.warn(&format!("the priority stays as it is: --nice {nice}: {error}"));
+    }
+    let code = match retry::until_unlocked(&mut session, |session| dispatch(session, &cli.command)) {
+        Ok(code) => code,
         Err(error) => fail(&error, session.out.is_json),
     };
     match session.out.finish() {
@@ -69,8 +78,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<Exit> {
-    match command {
+/// Runs the command; the answer is its exit code.
+fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<u8> {
+    let exit = match command {
+        Command::Profile(args) => return profile::run(session, args),
+        Command::Generate(args) => generate::run(session, args),
         Command::Init(args) => init::run(session, args),
         Command::AddVolume(args) => add_volume::run(session, args),
         Command::Backup(args) => backup::run(session, args),
@@ -85,7 +97,8 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<Exit> {
         Command::Runs(args) => runs::run(session, args),
         Command::Volumes(args) => volumes::run(session, args),
         Command::Ls(args) => ls::run(session, args),
-    }
+    };
+    exit.map(|exit| exit as u8)
 }
 
 impl Command {

@@ -58,7 +58,8 @@ impl Output {
         self.failed.take().map_or(Ok(()), Err)
     }
 
-    fn flush(&mut self) {
+    /// Writes out what is buffered, before somebody else writes to the same place.
+    pub fn flush(&mut self) {
         if !self.is_closed
             && let Err(error) = self.out.flush()
         {
@@ -90,6 +91,11 @@ pub fn stderr_line(text: &str) {
     let mut err = std::io::stderr().lock();
     // One write a line, so that lines of several processes do not mix.
     let _ = err.write_all(format!("{text}\n").as_bytes());
+}
+
+/// stderr for a child's stdout, so that this process's stdout carries results alone.
+pub fn stderr_for_child() -> std::process::Stdio {
+    std::io::stderr().into()
 }
 
 /// Whether stdout may be coloured: a terminal that can, and no wish against it.

@@ -4,7 +4,7 @@ use super::values;
 use clap::Args;
 use raidtape::tree::listed::FilesFrom;
 use raidtape::tree::select::SelectOptions;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is left out
 #[derive(Debug, Args)]
@@ -40,6 +40,11 @@ pub struct SelectArgs {
 }
 
 impl SelectArgs {
+    /// The files with patterns or paths.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.exclude_file.iter().chain(&self.files_from).chain(&self.files_from_raw).map(PathBuf::as_path)
+    }
+
     /// As the engine takes them.
     pub fn options(&self) -> SelectOptions {
         SelectOptions {

@@ -49,6 +49,11 @@ impl StreamArgs {
         is_stream.then(|| StreamOptions { name: self.stdin_filename.clone(), command: self.command.clone() })
     }
 
+    /// Whether standard input is read.
+    pub fn is_stdin(&self) -> bool {
+        self.stdin
+    }
+
     /// Directories that stand behind `--`.
     pub fn dirs(&self) -> impl Iterator<Item = PathBuf> {
         let behind = if self.stdin_from_command { &[][..] } else { &self.command };

@@ -2,7 +2,7 @@
 
 use crate::program::Bench;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 16] = [
     "init",
     "add-volume",
     "backup",
@@ -17,6 +17,8 @@ const COMMANDS: [&str; 14] = [
     "runs",
     "volumes",
     "ls",
+    "generate",
+    "profile",
 ];
 
 #[test]
@@ -72,6 +74,20 @@ fn arguments_that_make_no_sense_are_usage_errors() {
         "backup src --ignore-ctime --strict-ctime",
         "validate --quick --deep",
         "validate --max-age soon",
+        "validate --max-duration 20",
+        "validate --quick --max-duration 20m",
+        "runs --retry-lock soon",
+        "runs --nice 20",
+        "generate",
+        "generate completions cmd",
+        "generate systemd",
+        "generate systemd --profile home /home",
+        "generate systemd -- home",
+        "generate systemd -- /home --unknown",
+        "generate systemd -- --stdin",
+        "generate cron --at 24:00 -- /home",
+        "profile",
+        "profile run",
         "validate --sample 0%",
         "list-changes newest",
         "list-changes 0",
