@@ -1,6 +1,6 @@
 //! `validate`.
 
-use super::output::{Output, one_line, stderr_line};
+use super::output::{Colour, Output, one_line, painted, stderr_line};
 use super::session::Session;
 use super::{values, words};
 use clap::Args;
@@ -94,8 +94,8 @@ fn print(out: &mut Output, report: &ValidateReport, is_verbose: bool) {
     }
     out.say(&tally(report));
     match verdict(report) {
-        (sentence, true) => out.say(&sentence),
-        (sentence, false) => out.line(&sentence),
+        (sentence, true) => out.say(&painted(&sentence, Colour::Green)),
+        (sentence, false) => out.line(&painted(&sentence, Colour::Red)),
     }
 }
 

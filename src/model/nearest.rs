@@ -10,6 +10,13 @@ pub fn nearest<'k>(wrong: &str, known: impl IntoIterator<Item = &'k str>) -> Opt
     near.max_by(|(one, _), (other, _)| one.total_cmp(other)).map(|(_, word)| word)
 }
 
+/// `; did you mean X?`, or nothing where none is near. With a colon in `known` (`host:name`), what is behind the first
+/// one is looked at too.
+pub fn hint<'k>(wrong: &str, known: impl IntoIterator<Item = &'k str>) -> String {
+    let both = known.into_iter().flat_map(|word| [Some(word), word.split_once(':').map(|(_, name)| name)]).flatten();
+    nearest(wrong, both).map(|near| format!("; did you mean {near}?")).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -21,5 +28,8 @@ mod tests {
         assert_eq!(nearest("confg", known), Some("config"));
         assert_eq!(nearest("xyz", known), None);
         assert_eq!(nearest("x", []), None);
+        assert_eq!(hint("/home/an", ["host:/home/ann"]), "; did you mean /home/ann?");
+        assert_eq!(hint("hst:/etc", ["host:/etc"]), "; did you mean host:/etc?");
+        assert_eq!(hint("xyz", ["host:/home"]), "");
     }
 }
