@@ -44,7 +44,7 @@ impl Output {
         }
     }
 
-    /// One JSON document on a line, `body`'s fields behind `message_type`.
+    /// One JSON document on a line, `body`'s fields behind `message_type`; its fields stand in `JSON.md`.
     pub fn document(&mut self, message_type: &str, body: &impl Serialize) {
         match json_line(message_type, body) {
             Ok(text) => self.line(&text),
@@ -75,15 +75,19 @@ impl Output {
     }
 }
 
-/// The fields of `body` behind `message_type`, on one line.
+/// Version of what `--json` prints, as `JSON.md` has it: counts up when a field goes, or means something else.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The fields of `body` behind `message_type` and `schema_version`, on one line.
 pub fn json_line(message_type: &str, body: &impl Serialize) -> serde_json::Result<String> {
     #[derive(Serialize)]
     struct Message<'a, T> {
         message_type: &'a str,
+        schema_version: u32,
         #[serde(flatten)]
         body: &'a T,
     }
-    serde_json::to_string(&Message { message_type, body })
+    serde_json::to_string(&Message { message_type, schema_version: SCHEMA_VERSION, body })
 }
 
 /// One line on stderr; a stderr that is closed or full changes nothing.

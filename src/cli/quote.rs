@@ -8,7 +8,7 @@ pub fn shell(word: &OsStr) -> String {
     match word.to_str() {
         Some(text) if !text.is_empty() && text.bytes().all(is_plain) => text.to_owned(),
         Some(text) if !text.chars().any(char::is_control) => format!("'{}'", text.replace('\'', r"'\''")),
-        _ => format!("$'{}'", escaped(word, &[b'\''])),
+        _ => format!("$'{}'", escaped(word, b"'")),
     }
 }
 
@@ -23,7 +23,7 @@ pub fn systemd(word: &OsStr) -> String {
     if !bytes.is_empty() && bytes.iter().all(|byte| is_plain(*byte)) {
         return String::from_utf8_lossy(bytes).into_owned();
     }
-    format!("\"{}\"", escaped(word, &[b'"']).replace('%', "%%").replace('$', "$$"))
+    format!("\"{}\"", escaped(word, b"\"").replace('%', "%%").replace('$', "$$"))
 }
 
 /// The program at the beginning of an `ExecStart=` line, or a path in another setting: nothing is put in for `$` there.

@@ -79,8 +79,7 @@ fn exec_words(line: &str) -> Vec<OsString> {
                     let digits: String = bytes.by_ref().take(2).map(char::from).collect();
                     word.push(u8::from_str_radix(&digits, 16).expect("two digits"));
                 }
-                Some(escaped) => word.push(escaped),
-                None => panic!("a backslash at the end: {line}"),
+                escaped => word.push(escaped.expect("something behind a backslash")),
             },
             plain => word.push(plain),
         }

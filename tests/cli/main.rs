@@ -2,6 +2,7 @@
 
 mod arguments;
 mod generated;
+mod json;
 mod locks;
 mod looking;
 mod making;

@@ -5,6 +5,7 @@
 //! next. Each has a process group of its own, and gets every signal exactly once: from here, whether it came from a
 //! terminal or from a service manager.
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -75,12 +76,8 @@ impl Children {
             (child, pid)
         };
         // Not yet reaped while a signal may still go to it: its number is not another's.
-        loop {
-            match waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
-                Err(rustix::io::Errno::INTR) => {}
-                Ok(_) | Err(_) => break,
-            }
-        }
+        let until_ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while let Err(Errno::INTR) = waitid(WaitId::Pid(pid), until_ended) {}
         self.state.lock().unwrap_or_else(PoisonError::into_inner).child = None;
         let status = child.wait()?;
         let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
