@@ -116,6 +116,12 @@ impl Cli {
 }
 
 impl Global {
+    /// The catalog, if it was given otherwise than by the environment: it then wins over what a profile says.
+    pub fn catalog_by_option(&self) -> Option<&PathBuf> {
+        let from_environment = std::env::var_os("RAIDTAPE_CATALOG").map(PathBuf::from);
+        self.catalog.as_ref().filter(|catalog| Some(*catalog) != from_environment.as_ref())
+    }
+
     /// Where the catalog is: as given, or at the place that the XDG base directories have for it.
     pub fn catalog_path(&self) -> Option<PathBuf> {
         if let Some(path) = &self.catalog {

@@ -156,6 +156,23 @@ fn a_run_with_unread_files_fails_its_service_and_a_missed_night_is_made_up_for()
 }
 
 #[test]
+fn a_unit_of_a_profile_finds_file_and_catalog_without_a_home() {
+    let bench = Bench::new();
+    bench.write("src/file", b"text");
+    bench.on_catalog("init").with_code(0);
+    bench.on_catalog("add-volume disk1").with_code(0);
+    let text = format!("[profile.home]\n[[profile.home.source]]\nroots = ['{}']\n", bench.path("src").display());
+    bench.write(".config/raidtape/profiles.toml", text.as_bytes());
+    bench.on_catalog("generate systemd --profile hom").with_code(2);
+    let said = bench.on_catalog("generate systemd --profile home").with_code(0);
+    let line = said.out.lines().find_map(|line| line.strip_prefix("ExecStart=")).expect("a command");
+    let words = exec_words(line);
+    let output = Command::new(&words[0]).args(&words[1..]).current_dir("/").env_clear().output().unwrap();
+    assert!(output.status.success() && output.stdout.is_empty() && said.err.is_empty(), "{line}: {output:?}");
+    assert_eq!(bench.on_catalog("runs").with_code(0).out.lines().count(), 2);
+}
+
+#[test]
 fn a_line_of_cron_has_its_percent_signs_escaped_and_runs_in_a_shell() {
     let bench = Bench::new();
     bench.write("src/50% it's/file", b"text");

@@ -2,6 +2,7 @@
 //! because who runs it starts elsewhere.
 
 use crate::cli::args::{Cli, Command};
+use crate::cli::profile;
 use crate::cli::session::Session;
 use clap::Args;
 use raidtape::engine::EngineError;
@@ -45,15 +46,33 @@ impl Job {
         let program = std::env::current_exe()
             .map_err(|error| EngineError::Fault(format!("the place of this program is unknown: {error}")))?;
         match &args.profile {
-            Some(profile) => Self::of_profile(&program, profile, args),
+            Some(profile) => Self::of_profile(session, (&program, profile), args),
             None => Self::of_backup(session, &program, args),
         }
     }
 
-    fn of_profile(program: &Path, profile: &str, args: &JobArgs) -> Result<Self, EngineError> {
-        let mut words: Vec<OsString> = vec![program.into(), "-q".into(), "profile".into(), "run".into()];
-        if let Some(file) = &args.file {
-            words.extend(["--file".into(), absolute(file)?.into()]);
+    /// The file is named where it is there: a service of the system has no HOME to find it by, and for the same reason
+    /// the catalog where the profile says none.
+    fn of_profile(session: &Session, (program, profile): (&Path, &str), args: &JobArgs) -> Result<Self, EngineError> {
+        let file = profile::file::place(args.file.as_deref())?;
+        let mut words: Vec<OsString> = vec![program.into()];
+        let mut catalog = session.global.catalog_by_option().cloned();
+        if file.exists() {
+            if profile::catalog_of(session, &file, profile)?.is_none() {
+                catalog = Some(session.catalog_path()?);
+            }
+        } else {
+            session.warn(&format!("there is no file of profiles at {} yet", file.display()));
+        }
+        if let Some(catalog) = catalog {
+            words.extend(["--catalog".into(), absolute(&catalog)?.into()]);
+        }
+        for volume in &session.global.volumes {
+            words.extend(["--volume".into(), absolute(volume)?.into()]);
+        }
+        words.extend(["-q", "profile", "run"].map(OsString::from));
+        if args.file.is_some() || file.exists() {
+            words.extend(["--file".into(), absolute(&file)?.into()]);
         }
         words.push(profile.into());
         let name = args.name.clone().unwrap_or_else(|| profile.to_owned());

@@ -1,7 +1,7 @@
 //! `profile`: what is done every night, written down once.
 
 mod child;
-mod file;
+pub mod file;
 mod run;
 mod steps;
 
@@ -14,7 +14,7 @@ use file::{File, Profile};
 use raidtape::engine::{EngineError, Exit};
 use raidtape::model::nearest::nearest;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Run what a file of profiles says: backups, sidecars, a check, and commands around them
 #[derive(Debug, Args)]
@@ -149,6 +149,14 @@ pub fn run(session: &mut Session, args: &ProfileArgs) -> anyhow::Result<u8> {
         }
         What::Check(args) => check(session, &args.place.read()?),
     }
+}
+
+/// The catalog that a profile names, after a look at whether all of the profile makes sense.
+pub fn catalog_of(session: &Session, file: &Path, name: &str) -> Result<Option<PathBuf>, EngineError> {
+    let file = file::read(file)?;
+    let profile = find(&file, name)?;
+    steps::of_profile(session, (name, profile))?;
+    Ok(profile.catalog.clone())
 }
 
 fn find<'f>(file: &'f File, name: &str) -> Result<&'f Profile, EngineError> {

@@ -77,10 +77,8 @@ fn program(profile: &Profile) -> Result<Vec<OsString>, String> {
 fn common(session: &Session, profile: &Profile) -> Result<Vec<OsString>, String> {
     let global = &session.global;
     let mut words = Vec::new();
-    let from_environment = std::env::var_os("RAIDTAPE_CATALOG").map(PathBuf::from);
-    let by_option = global.catalog.as_ref().filter(|catalog| Some(*catalog) != from_environment.as_ref());
     let of_profile = profile.catalog.as_deref().map(expanded).transpose()?;
-    if let Some(catalog) = by_option.cloned().or(of_profile).or_else(|| global.catalog.clone()) {
+    if let Some(catalog) = global.catalog_by_option().cloned().or(of_profile).or_else(|| global.catalog.clone()) {
         words.extend(["--catalog".into(), catalog.into()]);
     }
     let of_profile = profile.volumes.iter().map(|volume| expanded(volume)).collect::<Result<Vec<_>, _>>()?;
