@@ -65,6 +65,8 @@ fn say(session: &Session, why: &str, left: Duration) {
         Ok(line) if session.global.json => stderr_line(&line),
         _ => {
             let time = words::duration(left.as_secs_f64());
+            // What the sentence advises is being done.
+            let why = why.rsplit_once("; ").map_or(why, |(why, _)| why);
             stderr_line(&format!("raidtape: note: {}; waiting up to {time} for it", one_line(why)));
         }
     }

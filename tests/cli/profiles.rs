@@ -176,7 +176,7 @@ fn what_is_wrong_in_the_file_is_told_before_anything_is_run() {
 }
 
 #[test]
-fn the_profile_in_the_help_is_one_that_is_understood() {
+fn the_profiles_in_the_help_and_in_the_readme_are_understood() {
     let bench = Bench::new();
     let help = bench.run("profile --help").with_code(0).out;
     let lines = help.lines().filter_map(|line| line.strip_prefix("  ").filter(|line| !line.trim().is_empty()));
@@ -187,4 +187,8 @@ fn the_profile_in_the_help_is_one_that_is_understood() {
     let said = bench.run("profile check --file p.toml").with_code(0);
     assert!(said.out.contains("1 profile: every command makes sense"), "{said:?}");
     assert_eq!(bench.run("profile run home -n --file p.toml").with_code(0).out.matches("max-workers=2").count(), 2);
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let text = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a profile");
+    bench.write("p.toml", text.as_bytes());
+    bench.run("profile check --file p.toml").with_code(0);
 }
