@@ -66,7 +66,7 @@ fn say(session: &Session, why: &str, left: Duration) {
         _ => {
             let time = words::duration(left.as_secs_f64());
             // What the sentence advises is being done.
-            let why = why.rsplit_once("; ").map_or(why, |(why, _)| why);
+            let why = why.strip_suffix("; wait until that one is done").unwrap_or(why);
             stderr_line(&format!("raidtape: note: {}; waiting up to {time} for it", one_line(why)));
         }
     }
