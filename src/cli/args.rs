@@ -2,13 +2,14 @@
 //! options stand in its own file.
 
 use super::{
-    add_volume, backup, dump, genmeta, init, list_changes, ls, rebuild_catalog, restore, restore_folder, revert_to_run,
-    validate,
+    add_volume, backup, dump, generate, genmeta, init, list_changes, ls, profile, rebuild_catalog, restore,
+    restore_folder, revert_to_run, validate, values,
 };
 use clap::{Args, Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 const AFTER_HELP: &str = "\
 Files are cut into chunks, each chunk is stored once, and every run can be restored
@@ -57,6 +58,12 @@ pub struct Global {
     /// Where a volume is mounted now, if it moved; may be repeated
     #[arg(long = "volume", value_name = "DIR", global = true)]
     pub volumes: Vec<PathBuf>,
+    /// Wait this long for a catalog or volume that another process has locked, like 5m
+    #[arg(long, value_name = "TIME", global = true, value_parser = values::duration)]
+    pub retry_lock: Option<Duration>,
+    /// Run with this priority, from -20 to 19, as nice(1) counts
+    #[arg(long, value_name = "N", global = true, value_parser = values::nice, allow_hyphen_values = true)]
+    pub nice: Option<i32>,
     /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -91,6 +98,8 @@ pub enum Command {
     Runs(super::runs::RunsArgs),
     Volumes(super::volumes::VolumesArgs),
     Ls(ls::LsArgs),
+    Generate(generate::GenerateArgs),
+    Profile(profile::ProfileArgs),
 }
 
 impl Cli {
@@ -107,6 +116,12 @@ impl Cli {
 }
 
 impl Global {
+    /// The catalog, if it was given otherwise than by the environment: it then wins over what a profile says.
+    pub fn catalog_by_option(&self) -> Option<&PathBuf> {
+        let from_environment = std::env::var_os("RAIDTAPE_CATALOG").map(PathBuf::from);
+        self.catalog.as_ref().filter(|catalog| Some(*catalog) != from_environment.as_ref())
+    }
+
     /// Where the catalog is: as given, or at the place that the XDG base directories have for it.
     pub fn catalog_path(&self) -> Option<PathBuf> {
         if let Some(path) = &self.catalog {

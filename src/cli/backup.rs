@@ -14,7 +14,7 @@ use raidtape::engine::{EngineError, Exit, Repository};
 use raidtape::model::ids::{RunSeq, RunUuid};
 use serde::Serialize;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Back up a directory, or several, as a new run
 #[derive(Debug, Args)]
@@ -82,7 +82,7 @@ pub struct BackupArgs {
 
 /// Backs up, and tells what was done.
 pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
-    if closed::was_stdin() && (args.stream.reads_stdin() || args.select.reads_stdin()) {
+    if closed::was_stdin() && args.reads_stdin() {
         let text = "there is no standard input to read from; open it, or name a file or command";
         return Err(EngineError::Usage(text.to_owned()).into());
     }
@@ -122,6 +122,18 @@ pub fn warn_listed(session: &Session, left_out: &[Vec<u8>]) {
     session.warn(&format!("{names} left out by -e, -x, a mark or a size{more}"));
     if session.global.verbose {
         left_out.iter().for_each(|path| session.warn(&format!("{} is listed and left out", paths::words(path))));
+    }
+}
+
+impl BackupArgs {
+    /// Whether it needs somebody who writes to its standard input.
+    pub fn reads_stdin(&self) -> bool {
+        self.stream.reads_stdin() || self.select.reads_stdin()
+    }
+
+    /// All paths that are looked up from where the program starts.
+    pub fn paths(&self) -> impl Iterator<Item = PathBuf> {
+        roots(self).into_iter().chain(self.select.files().map(Path::to_owned))
     }
 }
 

@@ -9,6 +9,7 @@ mod closed;
 mod dry_run;
 mod dump;
 mod first_backup;
+mod generate;
 mod genmeta;
 mod heap;
 mod init;
@@ -17,13 +18,16 @@ mod ls;
 mod output;
 mod paths;
 mod problems;
+mod profile;
 mod progress;
+mod quote;
 mod rate;
 mod rebuild_catalog;
 mod restore;
 mod restore_folder;
 mod restore_tree;
 mod restored;
+mod retry;
 mod revert_to_run;
 mod runs;
 mod screen;
@@ -60,8 +64,13 @@ pub fn main() -> ExitCode {
         say_error("there is no stdout to write the result to; open it, or redirect it", Exit::Failed as u8, false);
         return ExitCode::from(Exit::Failed as u8);
     }
-    let code = match dispatch(&mut session, &cli.command) {
-        Ok(exit) => exit as u8,
+    if let Some(nice) = session.global.nice
+        && let Err(error) = rustix::process::setpriority_process(None, nice)
+    {
+        session.warn(&format!("the priority stays as it is: --nice {nice}: {error}"));
+    }
+    let code = match retry::until_unlocked(&mut session, |session| dispatch(session, &cli.command)) {
+        Ok(code) => code,
         Err(error) => fail(&error, session.out.is_json),
     };
     match session.out.finish() {
@@ -74,8 +83,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<Exit> {
-    match command {
+/// Runs the command; the answer is its exit code.
+fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<u8> {
+    let exit = match command {
+        Command::Profile(args) => return profile::run(session, args),
+        Command::Generate(args) => generate::run(session, args),
         Command::Init(args) => init::run(session, args),
         Command::AddVolume(args) => add_volume::run(session, args),
         Command::Backup(args) => backup::run(session, args),
@@ -90,7 +102,8 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<Exit> {
         Command::Runs(args) => runs::run(session, args),
         Command::Volumes(args) => volumes::run(session, args),
         Command::Ls(args) => ls::run(session, args),
-    }
+    };
+    exit.map(|exit| exit as u8)
 }
 
 impl Command {

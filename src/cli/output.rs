@@ -44,7 +44,7 @@ impl Output {
         }
     }
 
-    /// One JSON document on a line, `body`'s fields behind `message_type`.
+    /// One JSON document on a line, `body`'s fields behind `message_type`; its fields stand in `JSON.md`.
     pub fn document(&mut self, message_type: &str, body: &impl Serialize) {
         match json_line(message_type, body) {
             Ok(text) => self.line(&text),
@@ -58,7 +58,8 @@ impl Output {
         self.failed.take().map_or(Ok(()), Err)
     }
 
-    fn flush(&mut self) {
+    /// Writes out what is buffered, before somebody else writes to the same place.
+    pub fn flush(&mut self) {
         if !self.is_closed
             && let Err(error) = self.out.flush()
         {
@@ -74,29 +75,79 @@ impl Output {
     }
 }
 
-/// The fields of `body` behind `message_type`, on one line.
+/// Version of what `--json` prints, as `JSON.md` has it: counts up when a field goes, or means something else.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// The fields of `body` behind `message_type` and `schema_version`, on one line.
 pub fn json_line(message_type: &str, body: &impl Serialize) -> serde_json::Result<String> {
     #[derive(Serialize)]
     struct Message<'a, T> {
         message_type: &'a str,
+        schema_version: u32,
         #[serde(flatten)]
         body: &'a T,
     }
-    serde_json::to_string(&Message { message_type, body })
+    serde_json::to_string(&Message { message_type, schema_version: SCHEMA_VERSION, body })
 }
 
 /// One line on stderr; a stderr that is closed or full changes nothing.
 pub fn stderr_line(text: &str) {
     let mut err = std::io::stderr().lock();
+    let painted = if err.is_terminal() && may_colour() { with_coloured_head(text) } else { text.to_owned() };
     // One write a line, so that lines of several processes do not mix.
-    let _ = err.write_all(format!("{text}\n").as_bytes());
+    let _ = err.write_all(format!("{painted}\n").as_bytes());
+}
+
+/// Words that are more than words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Colour {
+    /// It is not well.
+    Red,
+    /// Look here.
+    Yellow,
+    /// It is well.
+    Green,
+}
+
+/// A line for stdout, coloured where that is wanted.
+pub fn painted(text: &str, colour: Colour) -> String {
+    if has_colour() { paint(text, colour) } else { text.to_owned() }
+}
+
+fn paint(text: &str, colour: Colour) -> String {
+    let number = match colour {
+        Colour::Red => 31,
+        Colour::Yellow => 33,
+        Colour::Green => 32,
+    };
+    format!("\x1b[{number}m{text}\x1b[0m")
+}
+
+/// A line about a failure begins red, a warning yellow, a note as it is.
+fn with_coloured_head(text: &str) -> String {
+    let Some(rest) = text.strip_prefix("raidtape: ") else { return text.to_owned() };
+    match rest.strip_prefix("warning: ") {
+        Some(rest) => format!("raidtape: {} {rest}", paint("warning:", Colour::Yellow)),
+        None if rest.starts_with("note: ") => text.to_owned(),
+        None => format!("{} {rest}", paint("raidtape:", Colour::Red)),
+    }
+}
+
+/// stderr for a child's stdout, so that this process's stdout carries results alone.
+pub fn stderr_for_child() -> std::process::Stdio {
+    std::io::stderr().into()
 }
 
 /// Whether stdout may be coloured: a terminal that can, and no wish against it.
 pub fn has_colour() -> bool {
+    std::io::stdout().is_terminal() && may_colour()
+}
+
+/// Whether the user wants colours, and the terminal knows them.
+fn may_colour() -> bool {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-    std::io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
+    !is_set("NO_COLOR") && !is_dumb
 }
 
 /// Text that others chose, as one harmless line: control characters are escaped.

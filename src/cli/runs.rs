@@ -9,6 +9,7 @@ use raidtape::catalog::runs::RunState;
 use raidtape::engine::repository::Access;
 use raidtape::engine::runs::{RunSummary, runs};
 use raidtape::engine::{EngineError, Exit};
+use raidtape::model::nearest::hint;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -45,12 +46,12 @@ struct Runs {
 pub fn run(session: &mut Session, args: &RunsArgs) -> anyhow::Result<Exit> {
     let repository = session.open(Access::Read)?;
     let mut runs = runs(&repository)?;
-    let has_any = !runs.is_empty();
+    let sources: BTreeSet<String> = runs.iter().map(|run| run.source.clone()).collect();
     runs.retain(|run| args.source.as_deref().is_none_or(|wanted| is_source(&run.source, wanted)));
-    if let Some(source) = args.source.as_ref().filter(|_| has_any && runs.is_empty()) {
-        return Err(
-            EngineError::Usage(format!("there is no run of a source {source}; `raidtape runs` lists all")).into()
-        );
+    if let Some(source) = args.source.as_ref().filter(|_| !sources.is_empty() && runs.is_empty()) {
+        let hint = hint(source, sources.iter().map(String::as_str));
+        let sentence = format!("there is no run of a source {source}{hint}; `raidtape runs` lists all");
+        return Err(EngineError::Usage(sentence).into());
     }
     if session.out.is_json {
         session.out.document("runs", &Runs { runs });

@@ -4,7 +4,7 @@ use super::values;
 use clap::Args;
 use raidtape::tree::listed::FilesFrom;
 use raidtape::tree::select::SelectOptions;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is left out
 #[derive(Debug, Args)]
@@ -43,6 +43,11 @@ impl SelectArgs {
     /// Whether a list comes from standard input.
     pub fn reads_stdin(&self) -> bool {
         self.files_from.iter().chain(&self.files_from_raw).any(|path| path.as_os_str() == "-")
+    }
+
+    /// The files with patterns or paths.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.exclude_file.iter().chain(&self.files_from).chain(&self.files_from_raw).map(PathBuf::as_path)
     }
 
     /// As the engine takes them.

@@ -5,12 +5,14 @@ use super::output::Output;
 use super::progress::{self, Progress, ProgressOptions};
 use super::values::RunName;
 use raidtape::catalog::runs::{self, RunState};
+use raidtape::catalog::volumes::VolumeRow;
 use raidtape::engine::repository::Access;
 use raidtape::engine::{EngineError, Repository};
 use raidtape::model::ids::RunSeq;
+use raidtape::model::nearest::nearest;
 use raidtape::volume::handle::VolumeError;
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What every command works with.
 pub struct Session {
@@ -40,10 +42,11 @@ impl Session {
     pub fn open(&self, access: Access) -> Result<Repository, EngineError> {
         let path = self.catalog_path()?;
         Repository::open(&path, &self.global.volumes, access).map_err(|error| match error {
-            EngineError::Volume(VolumeError::NoLabel { dir } | VolumeError::NotMounted { dir }) => {
+            EngineError::Volume(VolumeError::NoLabel { ref dir } | VolumeError::NotMounted { ref dir }) => {
+                let known = known_place(&path, dir);
                 let dir = dir.display();
                 EngineError::Usage(format!(
-                    "{dir} holds no RaidTape volume; mount it, or make it a new one with `raidtape add-volume {dir}`"
+                    "{dir} holds no RaidTape volume{known}; mount it, or make it a new one with `raidtape add-volume {dir}`"
                 ))
             }
             other => other,
@@ -66,6 +69,20 @@ impl Session {
     pub fn warn(&self, text: &str) {
         progress::warn(self.global.json, text);
     }
+}
+
+/// `; did you mean …?`, where the last name of `dir` is that of a volume, or nearly. `disk1` is not nearly `disk2`.
+fn known_place(catalog: &Path, dir: &Path) -> String {
+    let Ok(repository) = Repository::open(catalog, &[], Access::Read) else { return String::new() };
+    let rows: Vec<_> = repository.mounted.iter().map(|mounted| &mounted.row).chain(&repository.away).collect();
+    let given = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+    let is_near = |name: &str| nearest(&given, [name]).is_some() && digits(name) == digits(&given);
+    let known = |row: &&VolumeRow| row.name == given || is_near(&row.name);
+    let near = rows.into_iter().find(known).and_then(|row| Some((&row.name, row.path.as_ref()?)));
+    near.filter(|(_, path)| *path != dir)
+        .map(|(name, path)| format!("; did you mean {}, which is volume {name}?", path.display()))
+        .unwrap_or_default()
 }
 
 /// The number of the run that the user named.

@@ -1,7 +1,7 @@
 //! Tables without lines: fitted to the terminal's width, and one record a line where stdout is none.
 
 use super::output::{Output, has_colour};
-use comfy_table::{Attribute, Cell, CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use std::io::IsTerminal;
 
 /// Where even this does not fit, the terminal may wrap the line: better than one letter a line.
@@ -18,6 +18,16 @@ pub enum Align {
     Right,
 }
 
+/// The colour of a cell that is one word about a state.
+fn colour_of(text: &str) -> Option<Color> {
+    match text {
+        "active" => Some(Color::Green),
+        "offline" | "open" | "readonly" => Some(Color::Yellow),
+        "lost" | "aborted" => Some(Color::Red),
+        _ => None,
+    }
+}
+
 /// Prints rows below a header.
 pub fn print(out: &mut Output, header: &[(&str, Align)], rows: Vec<Vec<String>>) {
     let mut table = Table::new();
@@ -32,7 +42,12 @@ pub fn print(out: &mut Output, header: &[(&str, Align)], rows: Vec<Vec<String>>)
         let cell = Cell::new(name);
         if bold { cell.add_attribute(Attribute::Bold) } else { cell }
     }));
-    table.add_rows(rows);
+    for row in rows {
+        table.add_row(row.into_iter().map(|text| match colour_of(&text).filter(|_| bold) {
+            Some(colour) => Cell::new(text).fg(colour),
+            None => Cell::new(text),
+        }));
+    }
     let last = header.len().saturating_sub(1);
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, if index == last { 0 } else { 2 }));

@@ -1,6 +1,6 @@
 //! `validate`.
 
-use super::output::{Output, one_line, stderr_line};
+use super::output::{Colour, Output, one_line, painted, stderr_line};
 use super::session::Session;
 use super::{values, words};
 use clap::Args;
@@ -19,11 +19,13 @@ const FILES_SHOWN_MAX: usize = 20;
 Reads every block that is here, those verified longest ago first, and names the
 files and runs that damage touches. What is found damaged is read again from the
 source by the next backup. Ends with `All good`, or with `Uh oh` and exit code 4;
-volumes that are not here could not be checked: exit code 5.
+volumes that are not here could not be checked: exit code 5. With --max-duration it
+says how much remains, and the next time begins there.
 
 Examples:
   raidtape validate
   raidtape validate --deep --max-age 90d
+  raidtape validate --max-duration 20m
   raidtape validate --sample 10% -q")]
 pub struct ValidateArgs {
     /// Only look whether blocks are there and as long as they should be
@@ -38,6 +40,9 @@ pub struct ValidateArgs {
     /// Only this part of the blocks, those verified longest ago
     #[arg(long, value_name = "PERCENT", value_parser = values::percentage)]
     sample: Option<f64>,
+    /// Begin no further block after this time, like 20m; at least one of each volume is checked
+    #[arg(long, value_name = "TIME", value_parser = values::duration, conflicts_with = "quick")]
+    max_duration: Option<Duration>,
     /// Threads that decode [default: one per core]
     #[arg(long, value_name = "N", value_parser = values::threads)]
     max_workers: Option<NonZeroUsize>,
@@ -55,6 +60,7 @@ pub fn run(session: &mut Session, args: &ValidateArgs) -> anyhow::Result<Exit> {
         level,
         max_age: args.max_age,
         sample_percent: args.sample,
+        max_duration: args.max_duration,
         workers: args.max_workers.map(NonZeroUsize::get),
     };
     let progress = session.progress();
@@ -88,8 +94,8 @@ fn print(out: &mut Output, report: &ValidateReport, is_verbose: bool) {
     }
     out.say(&tally(report));
     match verdict(report) {
-        (sentence, true) => out.say(&sentence),
-        (sentence, false) => out.line(&sentence),
+        (sentence, true) => out.say(&painted(&sentence, Colour::Green)),
+        (sentence, false) => out.line(&painted(&sentence, Colour::Red)),
     }
 }
 
@@ -116,7 +122,7 @@ fn print_block(block: &DamagedBlock, is_verbose: bool) {
 
 fn tally(report: &ValidateReport) -> String {
     let took = words::duration(report.duration_s);
-    let mut text = format!("checked {}", words::plural(report.blocks_checked, "block"));
+    let mut text = format!("checked {}", checked(report));
     if report.level != Level::Quick {
         text.push_str(&format!(" ({} read)", words::size(report.bytes_read)));
     }
@@ -133,6 +139,17 @@ fn tally(report: &ValidateReport) -> String {
     text
 }
 
+/// `900 blocks`, or `120 of 900 blocks`.
+fn checked(report: &ValidateReport) -> String {
+    match report.blocks_left {
+        0 => words::plural(report.blocks_checked, "block"),
+        left => {
+            let all = words::plural(report.blocks_checked.saturating_add(left), "block");
+            format!("{} of {all}", words::count(report.blocks_checked))
+        }
+    }
+}
+
 /// Damage beside the blocks.
 fn other_problems(report: &ValidateReport) -> [&Vec<String>; 4] {
     [&report.row_problems, &report.manifest_problems, &report.label_problems, &report.listing_problems]
@@ -144,6 +161,10 @@ fn verdict(report: &ValidateReport) -> (String, bool) {
     blocks.sort_unstable();
     blocks.dedup();
     match report.exit() {
+        Exit::Done if report.blocks_left > 0 => {
+            let checked = checked(report);
+            (format!("Sound so far: checked {checked} in the time given; the rest come first next time"), true)
+        }
         Exit::Done => ("All good".to_owned(), true),
         Exit::Damage => {
             let others = report.row_problems.len()
@@ -154,12 +175,22 @@ fn verdict(report: &ValidateReport) -> (String, bool) {
                 (0, _) => format!(", and {} wrong beside them", words::plural(others as u64, "thing")),
                 _ => String::new(),
             };
-            (format!("Uh oh: {} blocks damaged{beside}", words::count(blocks.len() as u64)), false)
+            let rest = rest_words(report);
+            (format!("Uh oh: {} blocks damaged{beside}{rest}", words::count(blocks.len() as u64)), false)
         }
         _ => {
             let volumes = words::plural(report.volumes_away.len() as u64, "volume");
             let blocks = words::plural(report.blocks_away, "block");
-            (format!("Not all was checked: {volumes} away, with {blocks}; what is here is sound"), false)
+            let rest = rest_words(report);
+            let here = if rest.is_empty() { "what is here" } else { "what was checked" };
+            (format!("Not all was checked: {volumes} away, with {blocks}; {here} is sound{rest}"), false)
         }
+    }
+}
+
+fn rest_words(report: &ValidateReport) -> String {
+    match report.blocks_left {
+        0 => String::new(),
+        left => format!("; {} come first next time", words::plural(left, "block")),
     }
 }

@@ -73,21 +73,38 @@ pub fn threads(text: &str) -> Result<NonZeroUsize, String> {
 
 /// `90m`, `36h`, `30d`, `2w`; a bare number counts days.
 pub fn age(text: &str) -> Result<Duration, String> {
-    let sentence = "an age is a number with a unit, like `36h`, `30d` or `2w`";
+    let days = text.bytes().all(|byte| byte.is_ascii_digit()).then(|| format!("{text}d"));
+    let found = seconds(days.as_deref().unwrap_or(text));
+    found.ok_or_else(|| "an age is a number with a unit, like `36h`, `30d` or `2w`".to_owned())
+}
+
+/// `90s`, `20m`, `36h`, `2d`; a bare number says nothing.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    seconds(text).ok_or_else(|| "a duration is a number with a unit, like `90s`, `20m` or `36h`".to_owned())
+}
+
+/// A priority: -20 to 19.
+pub fn nice(text: &str) -> Result<i32, String> {
+    let found = text.parse::<i32>().ok().filter(|nice| (-20..=19).contains(nice));
+    found.ok_or_else(|| "a priority is a number from -20 (first) to 19 (last)".to_owned())
+}
+
+/// A number and its unit.
+fn seconds(text: &str) -> Option<Duration> {
     let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
     let unit_s = match &text[digits.len()..] {
         "s" => 1,
         "m" | "min" => 60,
         "h" => 3600,
-        "d" | "" => 86_400,
+        "d" => 86_400,
         "w" => 7 * 86_400,
         "y" => 365 * 86_400,
-        _ => return Err(sentence.to_owned()),
+        _ => return None,
     };
     let seconds = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit_s));
     // A thousand years: beyond it nothing is older, and times overflow.
     let seconds = seconds.filter(|seconds| *seconds <= 365 * 86_400 * 1000);
-    seconds.map(Duration::from_secs).ok_or_else(|| sentence.to_owned())
+    seconds.map(Duration::from_secs)
 }
 
 /// `10%` as 10.0; above 0, up to 100.
@@ -107,6 +124,17 @@ mod tests {
         assert_eq!(age("36h"), Ok(Duration::from_secs(36 * 3600)));
         for bad in ["", "d", "-1d", "3 fortnights", "99999999999999999999d", "400000y", "1.5d"] {
             assert!(age(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units_too_and_a_bare_number_is_none() {
+        assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("20m"), Ok(Duration::from_secs(1200)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(age("30"), age("30d"));
+        for bad in ["", "20", "m", "-1m", "1h30m", "20 m", "1.5h"] {
+            assert!(duration(bad).is_err(), "{bad}");
         }
     }
 

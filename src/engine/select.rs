@@ -6,6 +6,7 @@ use super::repository::Repository;
 use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::view::{self, AsOf};
 use crate::model::ids::{RunSeq, SourceId};
+use crate::model::nearest::hint;
 use crate::model::path::{is_valid, show};
 
 /// A path that is there.
@@ -150,7 +151,8 @@ fn candidates(all: Vec<Source>, run: Option<&Run>, name: Option<&str>) -> Result
     let fitting: Vec<Source> = all.into_iter().filter(fits).collect();
     if fitting.is_empty() {
         let name = name.unwrap_or_default();
-        return usage(format!("there is no source {name}; the sources are: {}", known.join(", ")));
+        let hint = hint(name, known.iter().map(String::as_str));
+        return usage(format!("there is no source {name}{hint}; the sources are: {}", known.join(", ")));
     }
     Ok(fitting)
 }
@@ -221,7 +223,8 @@ mod tests {
         assert!(said(pick(r, b"/srcs/d", None, None)).contains("not below /src"));
         assert!(said(pick(r, b"no", None, None)).contains("is not in run 1 of host:/src"));
         assert!(said(pick(r, b"d", Some(RunSeq(9)), None)).contains("no run 9"));
-        assert!(said(pick(r, b"d", None, Some("other"))).contains("the sources are: host:/src"));
+        assert!(said(pick(r, b"d", None, Some("other"))).contains("other; the sources are: host:/src"));
+        assert!(said(pick(r, b"d", None, Some("/scr"))).contains("did you mean /src?; the sources are: host:/src"));
         assert!(said(pick(r, b"d", Some(run), Some("other"))).contains("is of source host:/src"));
     }
 

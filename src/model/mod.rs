@@ -7,6 +7,7 @@ pub mod content;
 pub mod entry;
 pub mod ids;
 pub mod limits;
+pub mod nearest;
 pub mod params;
 pub mod path;
 pub mod problem;

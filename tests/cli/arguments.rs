@@ -1,8 +1,8 @@
 //! Help, versions, and arguments that make no sense.
 
-use crate::program::Bench;
+use crate::program::{Bench, has_tools};
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 16] = [
     "init",
     "add-volume",
     "backup",
@@ -17,6 +17,8 @@ const COMMANDS: [&str; 14] = [
     "runs",
     "volumes",
     "ls",
+    "generate",
+    "profile",
 ];
 
 #[test]
@@ -41,6 +43,62 @@ fn every_command_has_help_with_examples() {
             assert!(said.out.contains("--catalog <PATH>"), "{command}");
             let widest = said.out.lines().map(|line| line.chars().count()).max();
             assert!(widest <= Some(90), "{command}: {widest:?}");
+        }
+    }
+}
+
+/// Subcommands as a help text lists them.
+fn subcommands(help: &str) -> Vec<String> {
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names = listed.filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')));
+    names.filter_map(|line| line.split(' ').next().map(str::to_owned)).filter(|name| name != "help").collect()
+}
+
+#[test]
+fn every_command_down_to_the_last_has_an_example_of_itself() {
+    let bench = Bench::new();
+    let mut wanted: Vec<String> = subcommands(&bench.run("--help").with_code(0).out);
+    let mut seen = 0;
+    while let Some(command) = wanted.pop() {
+        seen += 1;
+        let help = bench.run(&format!("{command} --help")).with_code(0).out;
+        let examples = help.split("\nExamples:\n").nth(1).unwrap_or_else(|| panic!("{command}: no examples: {help}"));
+        // The last word is enough where options stand between: `raidtape --catalog c profile run`.
+        let name = command.split(' ').next_back().unwrap_or_default();
+        assert!(examples.contains("raidtape ") && examples.contains(name), "{command}: {examples}");
+        wanted.extend(subcommands(&help).into_iter().map(|below| format!("{command} {below}")));
+    }
+    assert!(seen > COMMANDS.len(), "{seen}");
+}
+
+#[test]
+fn colours_are_for_terminals_alone_and_only_where_they_are_wanted() {
+    if !has_tools(&["script"]) {
+        return;
+    }
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    bench.on_catalog("add-volume disk1").with_code(0);
+    bench.write("p.toml", b"[[profile.a.source]]\nroots = ['/gone']\n");
+    let shown = |line: &str, colour: &[(&str, &str)]| {
+        let program = env!("CARGO_BIN_EXE_raidtape");
+        let mut command = std::process::Command::new("script");
+        command.args(["-qec", &format!("{program} --catalog backup.cat {line}"), "/dev/null"]);
+        command.current_dir(bench.path("")).env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("TERM", "xterm").envs(colour.iter().copied()).stdin(std::process::Stdio::null());
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    for (line, coloured) in [
+        ("ls", "\x1b[31mraidtape:\x1b[0m nothing was backed up yet"),
+        ("validate", "\x1b[32mAll good\x1b[0m"),
+        ("volumes", "active"),
+        ("profile check --file p.toml", "raidtape: \x1b[33mwarning:\x1b[0m /gone is not there now"),
+    ] {
+        let said = shown(line, &[]);
+        assert!(said.contains(coloured) && said.contains("\x1b["), "{line}: {said:?}");
+        for (name, value) in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+            let said = shown(line, &[(name, value)]);
+            assert!(!said.contains("\x1b[3") && !said.is_empty(), "{line}: {said:?}");
         }
     }
 }
@@ -72,6 +130,20 @@ fn arguments_that_make_no_sense_are_usage_errors() {
         "backup src --ignore-ctime --strict-ctime",
         "validate --quick --deep",
         "validate --max-age soon",
+        "validate --max-duration 20",
+        "validate --quick --max-duration 20m",
+        "runs --retry-lock soon",
+        "runs --nice 20",
+        "generate",
+        "generate completions cmd",
+        "generate systemd",
+        "generate systemd --profile home /home",
+        "generate systemd -- home",
+        "generate systemd -- /home --unknown",
+        "generate systemd -- --stdin",
+        "generate cron --at 24:00 -- /home",
+        "profile",
+        "profile run",
         "validate --sample 0%",
         "list-changes newest",
         "list-changes 0",

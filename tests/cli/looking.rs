@@ -36,6 +36,26 @@ fn a_file_that_is_no_catalog_is_left_alone() {
 }
 
 #[test]
+fn a_check_without_time_says_what_remains_and_never_that_all_is_good() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    bench.on_catalog("add-volume disk1").with_code(0);
+    for number in 0..3 {
+        bench.write(&format!("src/{number}"), format!("text {number}").as_bytes());
+        bench.on_catalog("backup src").with_code(0);
+    }
+    for _ in 0..2 {
+        let said = bench.on_catalog("validate --max-duration 0s").with_code(0);
+        let sentence = "Sound so far: checked 1 of 3 blocks in the time given; the rest come first next time";
+        assert_eq!(said.out.lines().last(), Some(sentence));
+    }
+    let documents = bench.on_catalog("validate --max-duration 0s --json").with_code(0).json();
+    assert_eq!((&documents[0]["blocks_checked"], &documents[0]["blocks_left"]), (&1.into(), &2.into()));
+    let said = bench.on_catalog("validate --max-duration 20m").with_code(0);
+    assert_eq!(said.out.lines().last(), Some("All good"));
+}
+
+#[test]
 fn tables_are_plain_where_nobody_watches() {
     let bench = Bench::new();
     bench.on_catalog("init").with_code(0);

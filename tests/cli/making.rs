@@ -55,6 +55,9 @@ fn a_volume_that_is_none_points_to_add_volume() {
         assert_eq!(said.err.lines().count(), 1);
     }
     assert!(!bench.path("disk1").exists());
+    let said = bench.on_catalog("volumes --volume elsewhere/disk0").with_code(2);
+    assert!(said.err.contains("/disk0, which is volume disk0?"), "{}", said.err);
+    assert!(!bench.on_catalog("volumes --volume disk1").err.contains("did you mean"), "disk1 is not nearly disk0");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use assert_cmd::Command;
 use serde_json::Value;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// A directory of one test's own, with a catalog at `backup.cat`.
@@ -41,15 +42,36 @@ impl Bench {
 
     /// Runs it with the words of `line`.
     pub fn run(&self, line: &str) -> Said {
-        let output = self.command().args(line.split_whitespace()).output().expect("the program runs");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("words are UTF-8");
-        Said { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+        self.command().args(line.split_whitespace()).output().expect("the program runs").into()
     }
 
     /// Runs it on the catalog `backup.cat`.
     pub fn on_catalog(&self, line: &str) -> Said {
         self.run(&format!("--catalog backup.cat {line}"))
     }
+}
+
+impl From<std::process::Output> for Said {
+    fn from(output: std::process::Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("words are UTF-8");
+        Self { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+}
+
+/// Whether all of these programs can be started; without one a test is skipped, or fails where it must not be.
+pub fn has_tools(names: &[&str]) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = |name: &str| std::env::split_paths(&path).any(|dir| dir.join(name).is_file());
+    names.iter().all(|name| {
+        let found = is_there(name);
+        if !found {
+            let is_strict = std::env::var_os("RAIDTAPE_TEST_STRICT").is_some_and(|value| value == "1");
+            assert!(!is_strict, "this test needs {name}");
+            let test = std::thread::current().name().unwrap_or("a test").to_owned();
+            let _ = writeln!(std::io::stderr(), "SKIPPED {test}: it needs {name}");
+        }
+        found
+    })
 }
 
 impl Said {

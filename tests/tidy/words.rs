@@ -63,6 +63,9 @@ const RULES: [Rule; 9] = [
             "volume/create.rs",
             // Folders on the way to a first volume, and a catalog made a moment ago that knows nothing.
             "cli/first_backup.rs",
+            // Man pages and units, where the user wants them.
+            "cli/generate/man.rs",
+            "cli/generate/nightly.rs",
         ],
     },
     Rule { what: "printing", words: &["println!", "print!(", "eprintln!", "eprint!(", "dbg!"], allowed: &[] },

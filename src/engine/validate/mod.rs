@@ -55,6 +55,9 @@ pub struct ValidateOptions {
     pub max_age: Option<Duration>,
     /// Only so many hundredths of the blocks, those verified longest ago.
     pub sample_percent: Option<f64>,
+    /// Begin no further block when so much time is over since the start; one block of each volume is always looked at,
+    /// so that every check comes further than the one before. Has no use with [`Level::Quick`], which leaves no times.
+    pub max_duration: Option<Duration>,
     /// Threads that decode; one a core when not given.
     pub workers: Option<usize>,
 }
@@ -81,11 +84,12 @@ pub fn validate(
     let mut outcomes = Outcomes::default();
     // The catalog is checked beside the volumes: one waits for its processor, the other mostly for disks.
     let (reader, states_reader) = (repository.catalog.reader()?, repository.catalog.reader()?);
+    let deadline = options.max_duration.and_then(|given| started.checked_add(given));
     let is_done = std::thread::scope(|scope| -> Result<bool> {
         let row_check = scope.spawn(move || check_rows(&reader));
         let with_states = options.level != Level::Quick;
         let state_check = with_states.then(|| scope.spawn(move || check_states(&states_reader)));
-        let is_done = look_inside(repository, (&plan, options), (&mut outcomes, &mut report), observer)?;
+        let is_done = look_inside(repository, (&plan, options, deadline), (&mut outcomes, &mut report), observer)?;
         for check in [Some(row_check), state_check].into_iter().flatten() {
             let problems = check.join().map_err(|_| EngineError::Fault("the check of the rows broke".into()))??;
             report.row_problems.extend(problems);
@@ -106,7 +110,7 @@ pub fn validate(
 /// Reads manifests and blocks; returns whether it came to the end.
 fn look_inside(
     repository: &Repository,
-    (plan, options): (&Plan, &ValidateOptions),
+    (plan, options, deadline): (&Plan, &ValidateOptions, Option<Instant>),
     (outcomes, report): (&mut Outcomes, &mut ValidateReport),
     observer: &dyn Observer,
 ) -> Result<bool> {
@@ -115,8 +119,30 @@ fn look_inside(
         algo: repository.settings().hash,
         repository: repository.settings().repository,
         workers: options.workers,
+        deadline,
     };
-    scan::scan(plan, &settings, observer, &mut |finding| take_in(repository, finding, outcomes, report))
+    let mut left = Left { blocks: plan.count(), bytes: plan.bytes() };
+    let is_done = scan::scan(plan, &settings, observer, &mut |finding| {
+        left.take(&finding);
+        take_in(repository, finding, outcomes, report)
+    })?;
+    (report.blocks_left, report.bytes_left) = (left.blocks, left.bytes);
+    Ok(is_done)
+}
+
+/// What the plan has and nobody looked at yet.
+struct Left {
+    blocks: u64,
+    bytes: u64,
+}
+
+impl Left {
+    fn take(&mut self, finding: &Finding) {
+        self.blocks = self.blocks.saturating_sub(1);
+        if finding.job.level != Level::Quick {
+            self.bytes = self.bytes.saturating_sub(finding.job.size);
+        }
+    }
 }
 
 /// Looks at the catalog itself: its file's structure, and what its rows name.

@@ -1,4 +1,5 @@
-//! Which copies of which blocks are looked at: the ones verified longest ago first, volume by volume.
+//! Which copies of which blocks are looked at: those known as bad first, then the ones verified longest ago, volume by
+//! volume.
 
 use super::{Level, ValidateOptions};
 use crate::catalog::places::BlockRow;
@@ -55,7 +56,7 @@ pub(super) fn plan(repository: &Repository, blocks: &[BlockRow], options: &Valid
     let all = wanted.len();
     wanted.retain(|row| row.volumes.iter().any(|id| repository.volume(*id).is_some()));
     let (away, here) = ((all - wanted.len()) as u64, wanted.len());
-    wanted.sort_by_key(|row| (row.verified_ns.unwrap_or(0), row.no));
+    wanted.sort_by_key(|row| (row.state != "bad", row.verified_ns.unwrap_or(0), row.no));
     let mut left = sample_size(here, options.sample_percent);
     wanted.retain(|row| {
         let is_fresh = is_fresh(row, options, now_ns);

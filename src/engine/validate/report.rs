@@ -17,6 +17,10 @@ pub struct ValidateReport {
     pub blocks_checked: u64,
     /// Blocks that were left out, by age or sample.
     pub blocks_skipped: u64,
+    /// Copies that the time given did not suffice for; they come first the next time.
+    pub blocks_left: u64,
+    /// Their bytes.
+    pub bytes_left: u64,
     /// Blocks that nothing needs any more; they are not looked at.
     pub blocks_condemned: u64,
     /// Blocks of which no copy is here.
@@ -88,6 +92,8 @@ impl ValidateReport {
             level,
             blocks_checked: 0,
             blocks_skipped: 0,
+            blocks_left: 0,
+            bytes_left: 0,
             blocks_condemned: 0,
             blocks_away: 0,
             blocks_unknown: 0,
@@ -113,7 +119,7 @@ impl ValidateReport {
     }
 
     /// `Damage` when something is damaged, `NoVolume` when something could not be looked at: all is good only when
-    /// all was here and sound, but for what the options left out.
+    /// all was here and sound, but for what the options or the time left out.
     pub fn exit(&self) -> Exit {
         if self.has_damage() {
             Exit::Damage

@@ -11,6 +11,7 @@ use crate::model::limits::LABEL_LEN_MAX;
 use crate::model::params::HashAlgo;
 use crate::volume::store::Store;
 use crossbeam_channel::{Sender, bounded};
+use std::time::Instant;
 
 /// Copies that were looked at and not yet taken in: each may carry a table.
 const FINDINGS_MAX: usize = 4;
@@ -37,9 +38,11 @@ pub(super) struct ScanSettings {
     pub repository: RepositoryUuid,
     /// Threads that decode.
     pub workers: Option<usize>,
+    /// When no further block is begun.
+    pub deadline: Option<Instant>,
 }
 
-/// Works the plan off; `each` gets every finding. Returns whether it went to its end, or was cancelled.
+/// Works the plan off; `each` gets every finding. Returns whether it went to its end or its deadline, or was cancelled.
 pub(super) fn scan(
     plan: &Plan,
     settings: &ScanSettings,
@@ -58,7 +61,7 @@ pub(super) fn scan(
     std::thread::scope(|scope| {
         for volume in &plan.volumes {
             let (checker, sender) = (&checker, sender.clone());
-            scope.spawn(move || check_volume(checker, volume, &sender));
+            scope.spawn(move || check_volume(checker, (volume, settings.deadline), &sender));
         }
         drop(sender);
         // Leaving drops the receiver, and a thread whose finding nobody takes ends.
@@ -67,9 +70,15 @@ pub(super) fn scan(
     Ok(!observer.is_cancelled())
 }
 
-fn check_volume(checker: &Checker<'_>, volume: &VolumeJobs, findings: &Sender<Finding>) {
-    let mut is_gone = false;
+fn check_volume(checker: &Checker<'_>, (volume, deadline): (&VolumeJobs, Option<Instant>), findings: &Sender<Finding>) {
+    let (mut is_gone, mut has_any) = (false, false);
     for job in &volume.jobs {
+        // Known damage is told every time, and one block more than the last time is looked at.
+        let is_over = !job.was_bad && has_any && deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if is_over {
+            return;
+        }
+        has_any = has_any || !job.was_bad;
         if checker.observer.is_cancelled() {
             return;
         }

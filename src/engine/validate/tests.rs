@@ -98,6 +98,36 @@ fn a_sample_goes_through_all_blocks_one_after_the_other() {
 }
 
 #[test]
+fn without_time_one_block_of_each_volume_is_checked_and_the_next_check_goes_on_behind_it() {
+    let repo = TestRepository::new(&["vol-a", "vol-b"]);
+    let ids: Vec<BlockId> = [("vol-a", 1), ("vol-a", 2), ("vol-a", 3), ("vol-b", 4)]
+        .into_iter()
+        .map(|(volume, seed)| repo.run(volume, &[("file", &noise(seed, 9_000))], Storing::New))
+        .collect();
+    let none = ValidateOptions { max_duration: Some(Duration::ZERO), ..options(Level::Blocks) };
+    let verified = || {
+        let rows = places::all_blocks(repo.open().catalog.conn()).unwrap();
+        rows.into_iter().filter(|row| row.verified_ns.is_some()).map(|row| row.id).collect::<Vec<_>>()
+    };
+    for round in 0..3 {
+        let report = validate(&mut repo.open(), &none, &Silent).unwrap();
+        assert_eq!((report.exit(), report.blocks_checked, report.blocks_left), (Exit::Done, 2, 2), "{report:?}");
+        assert!(report.bytes_left > 18_000 && report.bytes_left < 40_000, "{report:?}");
+        assert!(ids[..=round].iter().chain(&ids[3..]).all(|id| verified().contains(id)));
+        assert_eq!(verified().len(), round + 2);
+    }
+    let enough = ValidateOptions { max_duration: Some(Duration::from_secs(3600)), ..none.clone() };
+    let report = validate(&mut repo.open(), &enough, &Silent).unwrap();
+    assert_eq!((report.blocks_checked, report.blocks_left, report.bytes_left), (4, 0, 0));
+
+    std::fs::remove_file(repo.block_path("vol-a", &ids[1])).unwrap();
+    assert_eq!(check(&repo, Level::Blocks).damaged.len(), 1);
+    let report = validate(&mut repo.open(), &none, &Silent).unwrap();
+    assert_eq!((report.exit(), report.damaged.len()), (Exit::Damage, 1), "known damage is told every time");
+    assert_eq!((report.blocks_checked, report.blocks_left), (3, 1));
+}
+
+#[test]
 fn a_flipped_byte_in_any_region_is_found_and_only_touched_files_are_named() {
     let (repo, [id, _]) = sample();
     let sound = std::fs::read(repo.block_path("vol-a", &id)).unwrap();
