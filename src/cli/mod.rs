@@ -12,11 +12,13 @@ mod genmeta;
 mod heap;
 mod init;
 mod list_changes;
+mod lost;
 mod ls;
 mod output;
 mod paths;
 mod problems;
 mod progress;
+mod prometheus;
 mod rate;
 mod rebuild_catalog;
 mod restore;
@@ -29,11 +31,14 @@ mod screen;
 mod select;
 mod session;
 mod signals;
+mod stats;
+mod status;
 mod stream;
 mod table;
 mod validate;
 mod values;
 mod volumes;
+mod whole_file;
 mod words;
 
 use args::{Cli, Command};
@@ -56,7 +61,7 @@ pub fn main() -> ExitCode {
         session.warn(&format!("signals cannot be caught: {error}"));
     }
     let code = match dispatch(&mut session, &cli.command) {
-        Ok(exit) => exit as u8,
+        Ok(code) => code,
         Err(error) => fail(&error, session.out.is_json),
     };
     match session.out.finish() {
@@ -69,8 +74,9 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<Exit> {
-    match command {
+/// Runs it and returns the exit code.
+fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<u8> {
+    let exit = match command {
         Command::Init(args) => init::run(session, args),
         Command::AddVolume(args) => add_volume::run(session, args),
         Command::Backup(args) => backup::run(session, args),
@@ -85,12 +91,16 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<Exit> {
         Command::Runs(args) => runs::run(session, args),
         Command::Volumes(args) => volumes::run(session, args),
         Command::Ls(args) => ls::run(session, args),
-    }
+        Command::Stats(args) => stats::run(session, args),
+        // Its codes are its own.
+        Command::Status(args) => return Ok(status::run(session, args)),
+    };
+    Ok(exit? as u8)
 }
 
 impl Command {
     fn is_listing(&self) -> bool {
-        matches!(self, Self::ListChanges(_) | Self::Runs(_) | Self::Volumes(_) | Self::Ls(_))
+        matches!(self, Self::ListChanges(_) | Self::Runs(_) | Self::Volumes(_) | Self::Ls(_) | Self::Stats(_))
     }
 }
 

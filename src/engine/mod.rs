@@ -26,6 +26,8 @@ pub mod repository;
 pub mod restore;
 pub mod runs;
 pub mod select;
+pub mod stats;
+pub mod status;
 #[cfg(test)]
 mod test_bench;
 #[cfg(test)]
