@@ -92,6 +92,7 @@ pub enum Command {
     Runs(super::runs::RunsArgs),
     Volumes(super::volumes::VolumesArgs),
     Ls(ls::LsArgs),
+    Report(super::report::ReportArgs),
     Stats(super::stats::StatsArgs),
     Status(super::status::StatusArgs),
 }

@@ -21,6 +21,7 @@ mod progress;
 mod prometheus;
 mod rate;
 mod rebuild_catalog;
+mod report;
 mod restore;
 mod restore_folder;
 mod restore_tree;
@@ -92,6 +93,7 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<u8> {
         Command::Volumes(args) => volumes::run(session, args),
         Command::Ls(args) => ls::run(session, args),
         Command::Stats(args) => stats::run(session, args),
+        Command::Report(args) => report::run(session, args),
         // Its codes are its own.
         Command::Status(args) => return Ok(status::run(session, args)),
     };

@@ -22,6 +22,7 @@ mod manifest_write;
 pub mod observer;
 pub mod rebuild_catalog;
 mod recover;
+pub mod report;
 pub mod repository;
 pub mod restore;
 pub mod runs;
