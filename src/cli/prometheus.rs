@@ -26,12 +26,14 @@ impl Page {
     }
 
     fn of_sources(&mut self, name: &str, help: &str, (report, value): (&StatusReport, SourceValue)) {
-        let values = report.sources.iter().filter_map(|source| Some((labels(&[("source", &source.source)]), value(source)?)));
+        let values =
+            report.sources.iter().filter_map(|source| Some((labels(&[("source", &source.source)]), value(source)?)));
         self.gauge(name, help, &values.collect::<Vec<_>>());
     }
 
     fn of_volumes(&mut self, name: &str, help: &str, (report, value): (&StatusReport, VolumeValue)) {
-        let values = report.volumes.iter().filter_map(|volume| Some((labels(&[("volume", &volume.name)]), value(volume)?)));
+        let values =
+            report.volumes.iter().filter_map(|volume| Some((labels(&[("volume", &volume.name)]), value(volume)?)));
         self.gauge(name, help, &values.collect::<Vec<_>>());
     }
 }

@@ -116,7 +116,11 @@ fn print_sums(session: &mut Session, report: &StatsReport) {
     let stored = &report.stored;
     let times = |ratio: Option<f64>| ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.1}"));
     let lines = [
-        format!("\nunique    {}, compressed {}", words::size(stored.unique_bytes), words::size(stored.compressed_bytes)),
+        format!(
+            "\nunique    {}, compressed {}",
+            words::size(stored.unique_bytes),
+            words::size(stored.compressed_bytes)
+        ),
         format!(
             "volumes   {} in {}; records of runs {}",
             words::size(stored.copy_bytes),
@@ -189,7 +193,9 @@ fn print_dirs(session: &mut Session, found: &[DirGrowth], run: &str) {
     }
     let bytes = format!("RUN {run} BROUGHT");
     let header = [(bytes.as_str(), Align::Right), ("FILES", Align::Right), ("INTO", Align::Flow)];
-    let rows =
-        found.iter().map(|dir| vec![words::size(dir.bytes), words::count(dir.files), paths::words(&dir.path)]).collect();
+    let rows = found
+        .iter()
+        .map(|dir| vec![words::size(dir.bytes), words::count(dir.files), paths::words(&dir.path)])
+        .collect();
     table::print(&mut session.out, &header, rows);
 }

@@ -181,6 +181,8 @@ mod tests {
         let whole = report.whole.unwrap();
         assert_eq!((whole.live_versions, whole.live_bytes, whole.version_bytes), (4, 10, 4 + 4 + 2 + 6 + 1));
         assert_eq!((whole.contents, whole.content_bytes), (4, 4 + 2 + 6 + 1));
-        assert!(stats(&repo.repository, &StatsOptions { source: Some("no".into()), ..StatsOptions::default() }).is_err());
+        assert!(
+            stats(&repo.repository, &StatsOptions { source: Some("no".into()), ..StatsOptions::default() }).is_err()
+        );
     }
 }

@@ -4,7 +4,8 @@
 use super::super::words;
 use super::html::escape;
 
-const WIDTH: f64 = 640.0;
+/// About as many pixels as a column of the page has, so that letters keep their size.
+const WIDTH: f64 = 320.0;
 /// Above the bars, for the largest value; below, for what they stand for.
 const TOP: f64 = 18.0;
 const BOTTOM: f64 = 18.0;
@@ -30,7 +31,7 @@ fn float(number: u64) -> f64 {
 
 /// A bar for each value, the first and last with their label below, the largest with its size above.
 pub fn bars(values: &[(String, u64)], class: &str, chart: &Words<'_>) -> String {
-    let (height, plot) = (116.0, 116.0 - TOP - BOTTOM);
+    let (height, plot) = (110.0, 110.0 - TOP - BOTTOM);
     let max = values.iter().map(|(_, value)| *value).max().unwrap_or(0);
     // Few bars stay bars and do not become walls.
     let slot = WIDTH / float(values.len().max(12) as u64);
@@ -80,7 +81,7 @@ fn text(x: f64, y: f64, label: &str) -> String {
 
 /// A rising line through `points` (time, bytes), with a dashed one on to `ahead` where there is a forecast.
 pub fn line(points: &[(i64, u64)], ahead: Option<(i64, u64)>, chart: &Words<'_>) -> String {
-    let (height, plot) = (130.0, 130.0 - TOP - BOTTOM);
+    let (height, plot) = (110.0, 110.0 - TOP - BOTTOM);
     let all: Vec<(i64, u64)> = points.iter().copied().chain(ahead).collect();
     let (Some(first), Some(last)) = (all.first(), all.last()) else { return svg(height, chart, "") };
     let span = float(last.0.abs_diff(first.0).max(1));
@@ -121,9 +122,9 @@ pub fn line(points: &[(i64, u64)], ahead: Option<(i64, u64)>, chart: &Words<'_>)
 
 /// One bar cut into shares, with a class each.
 pub fn shares(parts: &[(&str, u64)], chart: &Words<'_>) -> String {
-    let height = 16.0;
+    let height = 10.0;
     let whole = float(parts.iter().fold(0_u64, |sum, (_, part)| sum.saturating_add(*part)).max(1));
-    let mut body = format!("<rect class=\"none\" x=\"0\" y=\"0\" width=\"{WIDTH}\" height=\"{height}\" rx=\"4\"/>");
+    let mut body = format!("<rect class=\"none\" x=\"0\" y=\"0\" width=\"{WIDTH}\" height=\"{height}\" rx=\"3\"/>");
     let mut x = 0.0;
     for (class, part) in parts {
         let wide = WIDTH * float(*part) / whole;

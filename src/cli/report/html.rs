@@ -28,7 +28,11 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
         html.push_str("<tr>");
         for (index, cell) in row.iter().enumerate() {
             let cell = escape(cell);
-            html.push_str(&if index == 0 { format!("<th scope=\"row\">{cell}</th>") } else { format!("<td>{cell}</td>") });
+            html.push_str(&if index == 0 {
+                format!("<th scope=\"row\">{cell}</th>")
+            } else {
+                format!("<td>{cell}</td>")
+            });
         }
         html.push_str("</tr>");
     }

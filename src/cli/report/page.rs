@@ -65,10 +65,15 @@ fn cards(report: &RepositoryReport) -> String {
             newest.map_or_else(|| "none yet".to_owned(), |run| format!("run {}", run.run)),
             newest.map_or_else(
                 || "newest run".to_owned(),
-                |run| format!("newest, {}, {}", words::minute(run.started_ns), words::plural(paths(&run.counts), "path")),
+                |run| {
+                    format!("newest, {}, {}", words::minute(run.started_ns), words::plural(paths(&run.counts), "path"))
+                },
             ),
         ),
-        (words::size(restore), format!("the newest runs restore to, {}", words::plural(stats.sources.len() as u64, "source"))),
+        (
+            words::size(restore),
+            format!("the newest runs restore to, {}", words::plural(stats.sources.len() as u64, "source")),
+        ),
         (words::size(stats.stored.copy_bytes), format!("stored in {}", words::plural(stats.stored.blocks, "block"))),
         (
             times(stats.dedup_ratio()),

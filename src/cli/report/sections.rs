@@ -18,6 +18,10 @@ fn last<T>(all: &[T], count: usize) -> &[T] {
     &all[all.len().saturating_sub(count)..]
 }
 
+fn columns(class: &str, body: &str) -> String {
+    format!("<div class=\"{class}\">{body}</div>")
+}
+
 /// Read, new and stored by run.
 pub fn runs(report: &RepositoryReport) -> String {
     let shown = last(&report.stats.runs, RUNS_SHOWN);
@@ -32,14 +36,21 @@ pub fn runs(report: &RepositoryReport) -> String {
     ];
     let charts = series.map(|(name, caption, class, value)| {
         let values: Vec<(String, u64)> = shown.iter().map(|run| (format!("run {}", run.run), value(run))).collect();
-        let description = format!("A bar for each of {}; the newest, run {}, has {}.",
-            words::plural(values.len() as u64, "run"), newest.run, words::size(value(newest)));
+        let description = format!(
+            "A bar for each of {}; the newest, run {}, has {}.",
+            words::plural(values.len() as u64, "run"),
+            newest.run,
+            words::size(value(newest))
+        );
         let svg = chart::bars(&values, class, &Words { title: caption, description });
-        let rows: Vec<Vec<String>> =
-            values.into_iter().map(|(run, value)| vec![run, words::size(value)]).collect();
+        let rows: Vec<Vec<String>> = values.into_iter().map(|(run, value)| vec![run, words::size(value)]).collect();
         figure(&format!("{name}: {}", caption.to_lowercase()), &svg, (&["Run", name], &rows))
     });
-    section("Runs", "Each bar is a complete run, the newest on the right; each chart has a scale of its own.", &charts.concat())
+    section(
+        "Runs",
+        "Each bar is a complete run, the newest on the right; each chart has a scale of its own.",
+        &columns("three", &charts.concat()),
+    )
 }
 
 /// How full each volume is, how it filled and where that leads.
@@ -68,7 +79,7 @@ pub fn volumes(report: &RepositoryReport) -> String {
         "{}. The line is what lies on each; dashed, where it will be in {AHEAD_DAYS} days if growth goes on and spreads evenly.",
         words::plural(total, "volume")
     );
-    section("Volumes", &lead, &format!("<div class=\"two\">{}</div>", each.collect::<String>()))
+    section("Volumes", &lead, &columns("three", &each.collect::<String>()))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "few volumes")]
@@ -109,8 +120,8 @@ fn growth(volume: &VolumeSummary, filling: &Filling, (now_ns, per_day): (i64, f6
         reason = "not negative, and a cast to an integer stops at its highest number"
     )]
     let more = (per_day * AHEAD_DAYS as f64) as u64;
-    let ahead = (more > 0)
-        .then(|| (now_ns.max(newest.0).saturating_add(AHEAD_DAYS * DAY_NS), newest.1.saturating_add(more)));
+    let ahead =
+        (more > 0).then(|| (now_ns.max(newest.0).saturating_add(AHEAD_DAYS * DAY_NS), newest.1.saturating_add(more)));
     let mut description = format!("{} now", words::size(newest.1));
     if let Some((_, bytes)) = ahead {
         description.push_str(&format!(", about {} in {AHEAD_DAYS} days", words::size(bytes)));
@@ -153,7 +164,7 @@ pub fn verification(report: &RepositoryReport) -> String {
         )
     });
     let body = each.collect::<String>();
-    section("Verification", "When the blocks were last read and found sound.", &format!("<div class=\"two\">{body}</div>"))
+    section("Verification", "When the blocks were last read and found sound.", &columns("three", &body))
 }
 
 /// Where the newest runs grew.
@@ -178,7 +189,7 @@ pub fn directories(report: &RepositoryReport) -> String {
     } else {
         "Sizes of new files and of those with another content, by the folder in which they lie, before deduplication."
     };
-    section("Where it grew", lead, &format!("<div class=\"two\">{body}</div>"))
+    section("Where it grew", lead, &columns("two", &body))
 }
 
 /// What the last runs changed.

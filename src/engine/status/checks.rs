@@ -108,9 +108,10 @@ fn of_volume(volume: &VolumeSummary, checks: &mut Vec<Check>) {
             warning("volume", format!("volume {name} is rolled back or a copy; it is only read"))
         }
         VolumeStanding::Lost if volume.blocks == 0 => return,
-        VolumeStanding::Lost => {
-            warning("volume", format!("volume {name} is given up; `raidtape volumes --lost {name}` lists what was on it"))
-        }
+        VolumeStanding::Lost => warning(
+            "volume",
+            format!("volume {name} is given up; `raidtape volumes --lost {name}` lists what was on it"),
+        ),
         VolumeStanding::Offline => warning("volume", format!("volume {name} is not mounted; it holds {held}")),
     };
     checks.push(check);

@@ -12,6 +12,8 @@ use super::select::source_words;
 use super::volumes::{VolumeStanding, VolumeSummary, volumes_since};
 use crate::catalog::runs::{self, Run, RunState};
 use crate::model::ids::RunSeq;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 /// Where limits lie.
@@ -186,8 +188,7 @@ pub fn status(repository: &Repository, options: &StatusOptions, now_ns: i64) -> 
     }
     let since_ns = now_ns.saturating_sub(i64::try_from(options.max_verify_age.as_nanos()).unwrap_or(i64::MAX));
     let volumes = volumes_since(repository, since_ns)?;
-    let active = volumes.iter().filter(|volume| volume.state == VolumeStanding::Active);
-    let room = active.filter_map(VolumeSummary::room).fold(0, u64::saturating_add);
+    let room = room(&volumes);
     let complete: Vec<Run> = all.into_iter().filter(|run| run.state == RunState::Complete).collect();
     let mut report = StatusReport {
         state: Severity::Ok,
@@ -200,6 +201,17 @@ pub fn status(repository: &Repository, options: &StatusOptions, now_ns: i64) -> 
     };
     checks::judge(&mut report, options);
     Ok(report)
+}
+
+/// Bytes that the active volumes can take together; those on one file system share what is free there.
+fn room(volumes: &[VolumeSummary]) -> u64 {
+    let mut by_device: BTreeMap<Option<u64>, u64> = BTreeMap::new();
+    for volume in volumes.iter().filter(|volume| volume.state == VolumeStanding::Active) {
+        let metadata = volume.path.as_ref().and_then(|path| std::fs::metadata(path).ok());
+        let most = by_device.entry(metadata.map(|metadata| metadata.dev())).or_default();
+        *most = (*most).max(volume.room().unwrap_or(0));
+    }
+    by_device.into_values().fold(0, u64::saturating_add)
 }
 
 #[cfg(test)]
