@@ -57,7 +57,11 @@ pub fn page(report: Option<&StatusReport>, now_ns: i64) -> String {
         if let Some(forecast) = &report.forecast {
             page.plain("growth_bytes_per_day", "Bytes that the last runs stored in a day", &forecast.bytes_per_day);
             if let Some(days) = forecast.days_left {
-                page.plain("space_days_left", "Days until the active volumes are full at that rate", &days);
+                page.plain(
+                    "space_left_seconds",
+                    "Time until the active volumes are full at that rate",
+                    &(days * 86_400.0).round(),
+                );
             }
         }
     }

@@ -93,15 +93,17 @@ fn dirs_as_words<S: serde::Serializer>(dirs: &[DirGrowth], to: S) -> std::result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::blocks;
     use crate::engine::test_repo::{Node, TestRepo};
 
     #[test]
     fn each_volume_fills_by_what_runs_brought_to_it() {
         let mut repo = TestRepo::new();
-        repo.run(&[("a", Node::bytes(b"1"))]);
-        repo.run(&[("a", Node::bytes(b"22"))]);
-        repo.add_volume("second");
-        repo.run(&[("b", Node::bytes(b"333"))]);
+        for (bytes, volume) in [(&b"1"[..], None), (b"22", None), (b"333", Some("second"))] {
+            volume.into_iter().for_each(|name| repo.add_volume(name));
+            let run = repo.run(&[("a", Node::bytes(bytes))]);
+            blocks::mark_listed(repo.repository.catalog.conn(), run).unwrap();
+        }
         let found = report(&repo.repository, &StatusOptions::default(), 1_700_000_000_000_000_000).unwrap();
         let shape: Vec<_> = found.fillings.iter().map(|filling| filling.points.len()).collect();
         assert_eq!(shape, [2, 1]);

@@ -193,12 +193,14 @@ fn named<'r>(rows: &'r [VolumeRow], name: &str) -> Result<&'r VolumeRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::blocks;
     use crate::engine::test_repo::{Node, TestRepo};
 
     #[test]
     fn a_volume_that_is_away_is_listed_as_offline_with_what_it_holds() {
         let mut repo = TestRepo::new();
-        repo.run(&[("a", Node::bytes(b"1"))]);
+        let run = repo.run(&[("a", Node::bytes(b"1"))]);
+        blocks::mark_listed(repo.repository.catalog.conn(), run).unwrap();
         repo.add_volume("second");
         repo.take_away("first");
         let listed = volumes(&repo.repository).unwrap();

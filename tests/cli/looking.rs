@@ -58,6 +58,7 @@ fn of_an_empty_repository_little_is_to_be_told() {
     bench.on_catalog("report page.html").with_code(0);
     let page = std::fs::read_to_string(bench.path("page.html")).unwrap();
     assert!(page.contains("nothing was ever backed up") && page.ends_with("</html>\n"), "{page}");
+    assert!(bench.on_catalog("report").with_code(2).err.contains("which FILE"));
     let said = bench.on_catalog("report .").with_code(2);
     assert!(said.err.contains("is a directory"), "{said:?}");
     assert_eq!(bench.on_catalog("report nowhere/page.html").with_code(1).out, "");

@@ -9,10 +9,10 @@ use super::session::Session;
 use super::values;
 use super::whole_file::{self, Readers};
 use clap::Args;
-use raidtape::engine::Exit;
 use raidtape::engine::report::report;
 use raidtape::engine::repository::Access;
 use raidtape::engine::status::{StatusOptions, now_ns};
+use raidtape::engine::{EngineError, Exit};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ Examples:
   raidtape report --json | jq .status.state")]
 pub struct ReportArgs {
     /// The page; an existing file is replaced
-    #[arg(value_name = "FILE", required_unless_present = "json")]
+    #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// How old the newest complete run of each source may be
     #[arg(long, value_name = "AGE", value_parser = values::age, default_value = "36h")]
@@ -40,6 +40,11 @@ pub struct ReportArgs {
 
 /// Writes it.
 pub fn run(session: &mut Session, args: &ReportArgs) -> anyhow::Result<Exit> {
+    if args.file.is_none() && !session.out.is_json {
+        return Err(
+            EngineError::Usage("say which FILE is to be written, like `raidtape report backup.html`".into()).into()
+        );
+    }
     let repository = session.open(Access::Read)?;
     let (max_run_age, max_verify_age) = (args.max_run_age, args.max_verify_age);
     let options = StatusOptions { max_run_age, max_verify_age, ..StatusOptions::default() };

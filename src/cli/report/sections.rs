@@ -30,9 +30,9 @@ pub fn runs(report: &RepositoryReport) -> String {
     };
     type Series = (&'static str, &'static str, &'static str, fn(&RunGrowth) -> u64);
     let series: [Series; 3] = [
-        ("Read", "Bytes read from the source", "read", |run| run.counts.bytes_read),
-        ("New", "Bytes of chunks that no run had brought before", "new", |run| run.counts.bytes_new),
-        ("Stored", "What those took on volumes, compressed", "stored", |run| run.counts.bytes_stored),
+        ("Read", "Read from the source", "read", |run| run.counts.bytes_read),
+        ("New", "New, in no run before", "new", |run| run.counts.bytes_new),
+        ("Stored", "Stored on volumes, compressed", "stored", |run| run.counts.bytes_stored),
     ];
     let charts = series.map(|(name, caption, class, value)| {
         let values: Vec<(String, u64)> = shown.iter().map(|run| (format!("run {}", run.run), value(run))).collect();
@@ -44,7 +44,7 @@ pub fn runs(report: &RepositoryReport) -> String {
         );
         let svg = chart::bars(&values, class, &Words { title: caption, description });
         let rows: Vec<Vec<String>> = values.into_iter().map(|(run, value)| vec![run, words::size(value)]).collect();
-        figure(&format!("{name}: {}", caption.to_lowercase()), &svg, (&["Run", name], &rows))
+        figure(caption, &svg, (&["Run", name], &rows))
     });
     section(
         "Runs",
@@ -141,6 +141,7 @@ pub fn verification(report: &RepositoryReport) -> String {
         let found = &volume.verification;
         let day = |at_ns: i64| words::minute(at_ns).chars().take(10).collect::<String>();
         let when = match (found.oldest_ns, found.newest_ns) {
+            (Some(oldest), Some(newest)) if day(oldest) == day(newest) => format!("on {}", day(oldest)),
             (Some(oldest), Some(newest)) => format!("between {} and {}", day(oldest), day(newest)),
             _ => "never yet".to_owned(),
         };

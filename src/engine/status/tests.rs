@@ -60,8 +60,9 @@ fn a_source_without_a_complete_run_is_critical_whatever_others_have() {
 #[test]
 fn damage_is_critical_and_old_or_no_verification_a_warning() {
     let mut repo = TestRepo::new();
-    repo.run(&[("a", Node::bytes(b"1"))]);
+    let run = repo.run(&[("a", Node::bytes(b"1"))]);
     let conn = repo.repository.catalog.conn();
+    blocks::mark_listed(conn, run).unwrap();
     let volume = repo.repository.mounted[0].row.id;
     let relaxed = StatusOptions { max_run_age: Duration::from_secs(1 << 40), ..StatusOptions::default() };
     let at = |days: i64| status(&repo.repository, &relaxed, RUN_NS + days * 24 * HOUR_NS).unwrap();
