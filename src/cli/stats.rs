@@ -130,7 +130,7 @@ fn print_sums(session: &mut Session, report: &StatsReport) {
         format!(
             "ratio     {} by deduplication of {}, {} by compression",
             times(report.dedup_ratio()),
-            words::plural(report.runs.len() as u64, "run"),
+            words::plural(report.runs_total, "run"),
             times(report.compression_ratio())
         ),
     ];

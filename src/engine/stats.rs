@@ -65,7 +65,11 @@ pub struct StatsReport {
     pub sources: Vec<SourceStats>,
     /// The whole repository's bytes.
     pub stored: StoredSums,
-    /// Complete runs by number.
+    /// Complete runs of the whole repository.
+    pub runs_total: u64,
+    /// Bytes that restoring each of those by itself gives together.
+    pub restored_bytes: u64,
+    /// Complete runs by number, or the one asked for.
     pub runs: Vec<RunGrowth>,
     /// Sums over all rows, if asked for.
     pub whole: Option<WholeSums>,
@@ -76,8 +80,7 @@ pub struct StatsReport {
 impl StatsReport {
     /// Bytes that restoring every complete run by itself gives together, per byte of distinct chunks.
     pub fn dedup_ratio(&self) -> Option<f64> {
-        let restored = self.runs.iter().fold(0_u64, |sum, run| sum.saturating_add(run.counts.bytes_total));
-        ratio(restored, self.stored.unique_bytes)
+        ratio(self.restored_bytes, self.stored.unique_bytes)
     }
 
     /// Bytes of distinct chunks per stored byte of them.
@@ -97,7 +100,10 @@ pub fn stats(repository: &Repository, options: &StatsOptions) -> Result<StatsRep
     let sources = wanted_sources(runs::sources(conn)?, options.source.as_deref())?;
     let name_of = |id: SourceId| sources.iter().find(|source| source.id == id).map(source_words);
     let mut complete = runs::all(conn)?;
-    complete.retain(|run| run.state == RunState::Complete && name_of(run.source).is_some());
+    complete.retain(|run| run.state == RunState::Complete);
+    let runs_total = complete.len() as u64;
+    let restored_bytes = complete.iter().fold(0_u64, |sum, run| sum.saturating_add(run.counts.bytes_total));
+    complete.retain(|run| name_of(run.source).is_some());
     let chosen = match options.run {
         Some(seq) => Some(complete_run(repository, seq)?),
         None => complete.last().cloned(),
@@ -119,6 +125,8 @@ pub fn stats(repository: &Repository, options: &StatsOptions) -> Result<StatsRep
     Ok(StatsReport {
         sources: source_stats,
         stored: sums::stored(conn)?,
+        runs_total,
+        restored_bytes,
         runs: complete.into_iter().map(growth).collect(),
         whole: if options.is_full { Some(sums::whole_sums(conn)?) } else { None },
         dirs_run: dirs_run.map(|run| run.seq),

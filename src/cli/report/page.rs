@@ -79,7 +79,7 @@ fn cards(report: &RepositoryReport) -> String {
             times(stats.dedup_ratio()),
             format!(
                 "by deduplication of {}, and {} by compression",
-                words::plural(stats.runs.len() as u64, "run"),
+                words::plural(stats.runs_total, "run"),
                 times(stats.compression_ratio())
             ),
         ),
