@@ -156,6 +156,8 @@ fn print_whole(session: &mut Session, whole: &WholeSums) {
 }
 
 fn print_runs(session: &mut Session, report: &StatsReport) {
+    // One name on every line tells nothing.
+    let columns = if report.sources.len() > 1 { 7 } else { 6 };
     let header = [
         ("RUN", Align::Right),
         ("STARTED", Align::Left),
@@ -169,7 +171,7 @@ fn print_runs(session: &mut Session, report: &StatsReport) {
     let rows = report.runs.iter().skip(left_out).map(|run| {
         let counts = &run.counts;
         let name = run.source.split_once(':').map_or(run.source.as_str(), |(_, name)| name);
-        vec![
+        let mut cells = vec![
             run.run.to_string(),
             words::minute(run.started_ns).chars().take(10).collect(),
             words::size(counts.bytes_total),
@@ -177,10 +179,12 @@ fn print_runs(session: &mut Session, report: &StatsReport) {
             words::size(counts.bytes_new),
             words::size(counts.bytes_stored),
             one_line(name),
-        ]
+        ];
+        cells.truncate(columns);
+        cells
     });
     session.out.line("");
-    table::print(&mut session.out, &header, rows.collect());
+    table::print(&mut session.out, &header[..columns], rows.collect());
     if left_out > 0 {
         session.out.line(&format!("and {} before; --json has all", words::plural(left_out as u64, "run")));
     }
