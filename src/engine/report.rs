@@ -6,6 +6,7 @@ use super::stats::{self, StatsOptions, StatsReport};
 use super::status::{StatusOptions, StatusReport, status};
 use crate::catalog::sums::{self, DirGrowth};
 use crate::catalog::{runs, volumes};
+use crate::format::sidecar::base64;
 use crate::model::ids::{RunSeq, VolumeUuid};
 use std::collections::BTreeMap;
 
@@ -46,7 +47,7 @@ pub struct Grown {
     /// The run.
     pub run: RunSeq,
     /// Its directories.
-    #[serde(serialize_with = "dirs_as_words")]
+    #[serde(serialize_with = "dirs_as_json")]
     pub dirs: Vec<DirGrowth>,
 }
 
@@ -86,8 +87,22 @@ fn fillings(repository: &Repository) -> Result<Vec<Filling>> {
     Ok(all)
 }
 
-fn dirs_as_words<S: serde::Serializer>(dirs: &[DirGrowth], to: S) -> std::result::Result<S::Ok, S::Error> {
-    to.collect_seq(dirs.iter().map(|dir| (crate::model::path::show(&dir.path), dir.files, dir.bytes)))
+/// Paths as everywhere in JSON: readable, and exact in base64 where they are not UTF-8.
+fn dirs_as_json<S: serde::Serializer>(dirs: &[DirGrowth], to: S) -> std::result::Result<S::Ok, S::Error> {
+    #[derive(serde::Serialize)]
+    struct Dir<'a> {
+        path: std::borrow::Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        path_b64: Option<String>,
+        files: u64,
+        bytes: u64,
+    }
+    to.collect_seq(dirs.iter().map(|dir| Dir {
+        path: String::from_utf8_lossy(&dir.path),
+        path_b64: std::str::from_utf8(&dir.path).is_err().then(|| base64(&dir.path)),
+        files: dir.files,
+        bytes: dir.bytes,
+    }))
 }
 
 #[cfg(test)]

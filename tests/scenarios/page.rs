@@ -31,6 +31,7 @@ fn a_page_needs_nothing_else_and_no_name_becomes_part_of_it() {
     assert!(page.contains("<svg") && page.matches("<svg").count() == page.matches("<desc>").count());
     assert_eq!(fs::metadata(bench.path("page.html")).unwrap().permissions().mode() & 0o777, 0o600);
     let report = bench.json(&["report"], 0);
+    assert_eq!(report["grown"][0]["dirs"][0]["path"], "<script>alert(2)<&script>\"'");
     assert_eq!((&report["status"]["state"], report["stats"]["runs"].as_array().unwrap().len()), (&"OK".into(), 3));
 }
 
