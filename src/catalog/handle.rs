@@ -146,6 +146,25 @@ impl Catalog {
         }
     }
 
+    /// Whether another process holds the lock beside the catalog. Makes no file; the look itself lasts an instant, and
+    /// is to be had only where it matters: who starts just then finds the lock taken.
+    pub fn is_locked(&self) -> Result<bool> {
+        let mut name = self.path.as_os_str().to_owned();
+        name.push(".lock");
+        let lock_path = PathBuf::from(name);
+        let io = |source| CatalogError::Io { path: lock_path.clone(), source };
+        let file = match File::open(&lock_path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(io(error)),
+        };
+        match file.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(true),
+            Err(std::fs::TryLockError::Error(source)) => Err(io(source)),
+        }
+    }
+
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -32,7 +32,8 @@ Exit codes:
   5   no volume can take or give the data (full, offline)
   10  no such catalog
   11  catalog or volume in use by another process
-  130, 143  interrupted (SIGINT, SIGTERM)";
+  130, 143  interrupted (SIGINT, SIGTERM)
+`status` has codes of its own, those of monitoring plugins.";
 
 /// Back up directory trees to a set of ordinary disks
 #[derive(Debug, Parser)]
@@ -98,6 +99,9 @@ pub enum Command {
     Runs(super::runs::RunsArgs),
     Volumes(super::volumes::VolumesArgs),
     Ls(ls::LsArgs),
+    Report(super::report::ReportArgs),
+    Stats(super::stats::StatsArgs),
+    Status(super::status::StatusArgs),
     Generate(generate::GenerateArgs),
     Profile(profile::ProfileArgs),
 }

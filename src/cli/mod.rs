@@ -14,15 +14,18 @@ mod genmeta;
 mod heap;
 mod init;
 mod list_changes;
+mod lost;
 mod ls;
 mod output;
 mod paths;
 mod problems;
 mod profile;
 mod progress;
+mod prometheus;
 mod quote;
 mod rate;
 mod rebuild_catalog;
+mod report;
 mod restore;
 mod restore_folder;
 mod restore_tree;
@@ -34,11 +37,14 @@ mod screen;
 mod select;
 mod session;
 mod signals;
+mod stats;
+mod status;
 mod stream;
 mod table;
 mod validate;
 mod values;
 mod volumes;
+mod whole_file;
 mod words;
 
 use args::{Cli, Command};
@@ -102,13 +108,17 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<u8> {
         Command::Runs(args) => runs::run(session, args),
         Command::Volumes(args) => volumes::run(session, args),
         Command::Ls(args) => ls::run(session, args),
+        Command::Stats(args) => stats::run(session, args),
+        Command::Report(args) => report::run(session, args),
+        // Its codes are its own.
+        Command::Status(args) => return Ok(status::run(session, args)),
     };
     exit.map(|exit| exit as u8)
 }
 
 impl Command {
     fn is_listing(&self) -> bool {
-        matches!(self, Self::ListChanges(_) | Self::Runs(_) | Self::Volumes(_) | Self::Ls(_))
+        matches!(self, Self::ListChanges(_) | Self::Runs(_) | Self::Volumes(_) | Self::Ls(_) | Self::Stats(_))
     }
 
     /// Whether it does nothing but write a result.

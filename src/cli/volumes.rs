@@ -1,25 +1,36 @@
 //! `volumes`.
 
+use super::lost;
 use super::output::one_line;
 use super::session::Session;
 use super::table::{self, Align};
 use super::words;
 use clap::Args;
+use raidtape::catalog::sums::Verification;
 use raidtape::engine::Exit;
 use raidtape::engine::repository::Access;
-use raidtape::engine::volumes::{VolumeStanding, VolumeSummary, volumes};
+use raidtape::engine::volumes::{VolumeSummary, volumes};
 use serde::Serialize;
 
 /// List the volumes: which are here, what they hold, how much they can take
 #[derive(Debug, Args)]
 #[command(after_help = "\
 STORED is what the volume's blocks take, FREE what it can take above its reserve,
-RUN the newest run whose record it holds. -v shows identities.
+VERIFIED since when all of its blocks were verified, or how much of it never was.
+-v shows the newest RUN whose record it holds, its reserve and its identity.
+
+--lost lists the file versions that need bytes which lie on none but these volumes,
+with their runs, as they are found; the last line counts them.
 
 Examples:
   raidtape volumes
+  raidtape volumes --lost blue,green
   raidtape volumes --json | jq -r '.volumes[] | select(.state == \"offline\").name'")]
-pub struct VolumesArgs {}
+pub struct VolumesArgs {
+    /// List what would be gone without these volumes; names or identities
+    #[arg(long, value_name = "VOLUME,...", value_delimiter = ',')]
+    lost: Vec<String>,
+}
 
 const HEADER: [(&str, Align); 7] = [
     ("VOLUME", Align::Left),
@@ -27,11 +38,16 @@ const HEADER: [(&str, Align); 7] = [
     ("BLOCKS", Align::Right),
     ("STORED", Align::Right),
     ("FREE", Align::Right),
-    ("RUN", Align::Right),
+    ("VERIFIED", Align::Left),
     ("PATH", Align::Flow),
 ];
-const HEADER_VERBOSE: [(&str, Align); 4] =
-    [("VOLUME", Align::Left), ("STATE", Align::Left), ("UUID", Align::Left), ("PATH", Align::Flow)];
+const HEADER_VERBOSE: [(&str, Align); 5] = [
+    ("VOLUME", Align::Left),
+    ("RUN", Align::Right),
+    ("RESERVE", Align::Right),
+    ("UUID", Align::Left),
+    ("PATH", Align::Flow),
+];
 
 #[derive(Serialize)]
 struct Volumes {
@@ -39,8 +55,11 @@ struct Volumes {
 }
 
 /// Lists them.
-pub fn run(session: &mut Session, _args: &VolumesArgs) -> anyhow::Result<Exit> {
+pub fn run(session: &mut Session, args: &VolumesArgs) -> anyhow::Result<Exit> {
     let repository = session.open(Access::Read)?;
+    if !args.lost.is_empty() {
+        return lost::run(session, &repository, &args.lost);
+    }
     let volumes = volumes(&repository)?;
     if session.out.is_json {
         session.out.document("volumes", &Volumes { volumes });
@@ -57,26 +76,32 @@ pub fn run(session: &mut Session, _args: &VolumesArgs) -> anyhow::Result<Exit> {
 }
 
 fn row(volume: &VolumeSummary, is_verbose: bool) -> Vec<String> {
-    let state = match volume.state {
-        VolumeStanding::Active => "active",
-        VolumeStanding::Sealed => "sealed",
-        VolumeStanding::Readonly => "readonly",
-        VolumeStanding::Lost => "lost",
-        VolumeStanding::Offline => "offline",
-    };
     let dash = || "-".to_owned();
     let (name, path) = (one_line(&volume.name), volume.path.as_deref().map_or_else(dash, one_line));
     if is_verbose {
-        return vec![name, state.to_owned(), volume.uuid.to_string(), path];
+        let run = volume.last_run.map_or_else(dash, |run| run.to_string());
+        return vec![name, run, volume.reserve.map_or_else(dash, words::size), volume.uuid.to_string(), path];
     }
-    let free = volume.free.map(|free| free.saturating_sub(volume.reserve.unwrap_or(0)));
     vec![
         name,
-        state.to_owned(),
+        volume.state.word().to_owned(),
         words::count(volume.blocks),
         words::size(volume.stored),
-        free.map_or_else(dash, words::size),
-        volume.last_run.map_or_else(dash, |run| run.to_string()),
+        volume.room().map_or_else(dash, words::size),
+        verified(&volume.verification),
         path,
     ]
+}
+
+/// A day, `never`, or how much never was, rounded up.
+fn verified(found: &Verification) -> String {
+    match (found.never_bytes, found.oldest_ns) {
+        (0, Some(oldest_ns)) => words::minute(oldest_ns).chars().take(10).collect(),
+        (0, None) => "-".to_owned(),
+        (_, None) => "never".to_owned(),
+        (never, Some(_)) => {
+            let share = (u128::from(never) * 100).div_ceil(u128::from(found.bytes.max(1)));
+            format!("{share}% never")
+        }
+    }
 }

@@ -22,10 +22,13 @@ mod manifest_write;
 pub mod observer;
 pub mod rebuild_catalog;
 mod recover;
+pub mod report;
 pub mod repository;
 pub mod restore;
 pub mod runs;
 pub mod select;
+pub mod stats;
+pub mod status;
 #[cfg(test)]
 mod test_bench;
 #[cfg(test)]

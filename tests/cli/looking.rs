@@ -10,6 +10,9 @@ fn without_a_catalog_every_command_says_so_and_makes_none() {
         "volumes",
         "ls",
         "list-changes 1",
+        "stats",
+        "volumes --lost disk1",
+        "report page.html",
         "validate",
         "genmeta",
         "backup .",
@@ -24,6 +27,41 @@ fn without_a_catalog_every_command_says_so_and_makes_none() {
         assert_eq!((&error["message_type"], &error["code"]), (&"error".into(), &10.into()), "{line}");
     }
     assert!(!bench.path("backup.cat").exists() && !bench.path("backup.cat.lock").exists());
+    assert!(!bench.path("page.html").exists());
+}
+
+#[test]
+fn status_without_a_catalog_is_unknown_and_says_so_to_prometheus_too() {
+    let bench = Bench::new();
+    let said = bench.on_catalog("status --prometheus page.prom").with_code(3);
+    assert!(said.out.starts_with("UNKNOWN - there is no catalog at backup.cat"), "{said:?}");
+    let page = std::fs::read_to_string(bench.path("page.prom")).unwrap();
+    assert!(page.contains("\nraidtape_status 3\n"), "{page}");
+    let documents = bench.on_catalog("status --json").with_code(3).json();
+    assert_eq!((&documents[0]["message_type"], &documents[0]["state"]), (&"status".into(), &"UNKNOWN".into()));
+    bench.write("backup.cat", b"a letter to a friend, long enough to be looked at as a whole page of something");
+    assert!(bench.on_catalog("status").with_code(3).out.starts_with("UNKNOWN - "));
+    // An answer that cannot be written down is still the answer.
+    std::fs::create_dir(bench.path("folder")).unwrap();
+    let said = bench.on_catalog("status --prometheus folder").with_code(3);
+    assert!(said.err.contains("folder is a directory"), "{said:?}");
+}
+
+#[test]
+fn of_an_empty_repository_little_is_to_be_told() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    assert!(bench.on_catalog("status").with_code(2).out.starts_with("CRITICAL - "));
+    assert!(bench.on_catalog("stats").with_code(0).out.contains("no complete run yet"));
+    assert_eq!(bench.on_catalog("stats --full --json").with_code(0).json()[0]["whole"]["chunks"], 0);
+    bench.on_catalog("volumes --lost disk1").with_code(2);
+    bench.on_catalog("report page.html").with_code(0);
+    let page = std::fs::read_to_string(bench.path("page.html")).unwrap();
+    assert!(page.contains("nothing was ever backed up") && page.ends_with("</html>\n"), "{page}");
+    assert!(bench.on_catalog("report").with_code(2).err.contains("which FILE"));
+    let said = bench.on_catalog("report .").with_code(2);
+    assert!(said.err.contains("is a directory"), "{said:?}");
+    assert_eq!(bench.on_catalog("report nowhere/page.html").with_code(1).out, "");
 }
 
 #[test]

@@ -30,6 +30,8 @@ const RULES: [Rule; 9] = [
             "tree/target.rs",
             // A rebuilt catalog takes the place of the one before.
             "catalog/replace.rs",
+            // What a command writes for others to read: whole, or as it was.
+            "cli/whole_file.rs",
         ],
     },
     Rule {
@@ -41,6 +43,7 @@ const RULES: [Rule; 9] = [
             "tree/target.rs",
             // The directory entries of a new catalog; its contents are SQLite's.
             "catalog/handle.rs",
+            "cli/whole_file.rs",
         ],
     },
     Rule {
@@ -66,6 +69,7 @@ const RULES: [Rule; 9] = [
             // Man pages and units, where the user wants them.
             "cli/generate/man.rs",
             "cli/generate/nightly.rs",
+            "cli/whole_file.rs",
         ],
     },
     Rule { what: "printing", words: &["println!", "print!(", "eprintln!", "eprint!(", "dbg!"], allowed: &[] },
