@@ -134,6 +134,29 @@ pub fn newest_complete(conn: &Connection, source: SourceId) -> Result<Option<Run
     Ok(select_runs(conn, "WHERE source = ?1 AND state = 'complete' ORDER BY seq DESC LIMIT 1", [source.0])?.pop())
 }
 
+/// The complete run of a source that has `back` complete ones behind it.
+pub fn nth_newest_complete(conn: &Connection, source: SourceId, back: u32) -> Result<Option<Run>> {
+    let rest = "WHERE source = ?1 AND state = 'complete' ORDER BY seq DESC LIMIT 1 OFFSET ?2";
+    Ok(select_runs(conn, rest, params![source.0, back])?.pop())
+}
+
+/// The newest complete run of a source that began before an instant.
+pub fn newest_complete_before(conn: &Connection, source: SourceId, before_ns: i64) -> Result<Option<Run>> {
+    let rest = "WHERE source = ?1 AND state = 'complete' AND started_ns < ?2 ORDER BY seq DESC LIMIT 1";
+    Ok(select_runs(conn, rest, params![source.0, before_ns])?.pop())
+}
+
+/// The first complete run of a source.
+pub fn oldest_complete(conn: &Connection, source: SourceId) -> Result<Option<Run>> {
+    Ok(select_runs(conn, "WHERE source = ?1 AND state = 'complete' ORDER BY seq LIMIT 1", [source.0])?.pop())
+}
+
+/// How many complete runs a source has.
+pub fn count_complete(conn: &Connection, source: SourceId) -> Result<u64> {
+    let sql = "SELECT count(*) FROM runs WHERE source = ?1 AND state = 'complete'";
+    Ok(conn.query_row(sql, [source.0], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)?)
+}
+
 /// Runs that a crash left open.
 pub fn open_ones(conn: &Connection) -> Result<Vec<Run>> {
     select_runs(conn, "WHERE state = 'open' ORDER BY seq", [])

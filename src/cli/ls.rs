@@ -3,7 +3,6 @@
 use super::output::Output;
 use super::paths::{self, JsonPath};
 use super::session::Session;
-use super::values::{self, RunName};
 use super::words;
 use clap::Args;
 use raidtape::engine::Exit;
@@ -11,6 +10,7 @@ use raidtape::engine::ls::{LsEntry, LsOptions, ls};
 use raidtape::engine::repository::Access;
 use raidtape::format::sidecar::base64;
 use raidtape::model::entry::EntryKind;
+use raidtape::model::run_spec::RunSpec;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -27,9 +27,9 @@ Examples:
 pub struct LsArgs {
     /// A directory or a file of the source
     path: Option<OsString>,
-    /// As of this run: a number, or `latest` [default: the newest of the source]
-    #[arg(long, value_parser = values::run_name)]
-    run: Option<RunName>,
+    /// As of this run: a number, `latest`, `latest~N` or `@DATE` [default: the newest of the source]
+    #[arg(long)]
+    run: Option<RunSpec>,
     /// Which source, where several fit: its name, or host:name
     #[arg(long)]
     source: Option<String>,
@@ -46,7 +46,7 @@ pub fn run(session: &mut Session, args: &LsArgs) -> anyhow::Result<Exit> {
     let repository = session.open(Access::Read)?;
     let options = LsOptions {
         path: args.path.as_ref().map(|path| path.as_bytes().to_vec()).unwrap_or_default(),
-        run: args.run.and_then(RunName::number),
+        run: args.run.clone(),
         source: args.source.clone(),
         recursive: args.recursive,
     };

@@ -3,11 +3,8 @@
 use super::args::Global;
 use super::output::Output;
 use super::progress::{self, Progress, ProgressOptions};
-use super::values::RunName;
-use raidtape::catalog::runs::{self, RunState};
 use raidtape::engine::repository::Access;
 use raidtape::engine::{EngineError, Repository};
-use raidtape::model::ids::RunSeq;
 use raidtape::volume::handle::VolumeError;
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -65,19 +62,5 @@ impl Session {
     /// A warning on stderr.
     pub fn warn(&self, text: &str) {
         progress::warn(self.global.json, text);
-    }
-}
-
-/// The number of the run that the user named.
-pub fn run_number(repository: &Repository, name: RunName) -> Result<RunSeq, EngineError> {
-    match name {
-        RunName::Number(number) => Ok(number),
-        RunName::Latest => {
-            let all = runs::all(repository.catalog.conn())?;
-            let newest = all.iter().rev().find(|run| run.state == RunState::Complete);
-            newest.map(|run| run.seq).ok_or_else(|| {
-                EngineError::Usage("there is no complete run yet; make one with `raidtape backup DIR`".into())
-            })
-        }
     }
 }

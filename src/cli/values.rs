@@ -1,40 +1,9 @@
 //! The values of options: texts in, checked values or a sentence out.
 
 use raidtape::engine::restore::Overwrite;
-use raidtape::model::ids::RunSeq;
 use raidtape::model::params::{Compression, HashAlgo, Reserve, size_from_text};
 use std::num::NonZeroUsize;
 use std::time::Duration;
-
-/// How a run is named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunName {
-    /// By number.
-    Number(RunSeq),
-    /// The newest complete one.
-    Latest,
-}
-
-impl RunName {
-    /// The number; none for the newest, which the verbs that know the source find by themselves.
-    pub fn number(self) -> Option<RunSeq> {
-        match self {
-            Self::Number(number) => Some(number),
-            Self::Latest => None,
-        }
-    }
-}
-
-/// A number, or `latest`.
-pub fn run_name(text: &str) -> Result<RunName, String> {
-    if text == "latest" {
-        return Ok(RunName::Latest);
-    }
-    match text.parse::<i64>() {
-        Ok(number) if number > 0 => Ok(RunName::Number(RunSeq(number))),
-        _ => Err("a run is a number, see `raidtape runs`, or `latest`".to_owned()),
-    }
-}
 
 /// `10` (per cent) or `20G`.
 pub fn reserve(text: &str) -> Result<Reserve, String> {
@@ -111,10 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_samples_threads_and_sizes_are_checked() {
-        assert_eq!(run_name("latest"), Ok(RunName::Latest));
-        assert_eq!(run_name("7"), Ok(RunName::Number(RunSeq(7))));
-        assert!(run_name("0").is_err() && run_name("-1").is_err() && run_name("newest").is_err());
+    fn samples_threads_and_sizes_are_checked() {
         assert_eq!(percentage("10%"), Ok(10.0));
         assert!(percentage("0").is_err() && percentage("101%").is_err() && percentage("NaN").is_err());
         assert!(threads("0").is_err() && threads("4").is_ok() && threads("9999").is_err());

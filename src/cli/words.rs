@@ -48,10 +48,7 @@ pub fn clock(seconds: u64) -> String {
 
 /// `2026-09-01 12:34` in the local time zone.
 pub fn minute(time_ns: i64) -> String {
-    match jiff::Timestamp::from_nanosecond(i128::from(time_ns)) {
-        Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
-        Err(_) => "?".to_owned(),
-    }
+    raidtape::engine::local_time::minute(time_ns)
 }
 
 #[cfg(test)]

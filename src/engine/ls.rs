@@ -9,6 +9,7 @@ use crate::catalog::{contents, interned};
 use crate::model::entry::EntryKind;
 use crate::model::ids::{FileHash, RunSeq};
 use crate::model::path::show;
+use crate::model::run_spec::RunSpec;
 use serde::{Serialize, Serializer};
 
 /// What to list.
@@ -17,7 +18,7 @@ pub struct LsOptions {
     /// A directory, or anything else, which lists itself; empty for the root.
     pub path: Vec<u8>,
     /// As of this run; the newest complete one when not given.
-    pub run: Option<RunSeq>,
+    pub run: Option<RunSpec>,
     /// `name` or `host:name`, where several sources fit.
     pub source: Option<String>,
     /// All below it, not only what lies directly in it.
@@ -72,7 +73,7 @@ pub struct LsReport {
 
 /// Hands the entries to `each`, by directory and name.
 pub fn ls(repository: &Repository, options: &LsOptions, each: &mut dyn FnMut(LsEntry)) -> Result<LsReport> {
-    let picked = pick(repository, &options.path, options.run, options.source.as_deref())?;
+    let picked = pick(repository, &options.path, options.run.as_ref(), options.source.as_deref())?;
     let conn = repository.catalog.conn();
     let itself = view::entry(conn, picked.as_of(), &picked.path)?;
     match itself {
@@ -155,7 +156,7 @@ mod tests {
         assert_eq!(names(&repo, "", true), ["d", "d/b", "d/l"]);
         assert_eq!(names(&repo, "d", false), ["d/b", "d/l"]);
         assert_eq!(names(&repo, "d/b", true), ["d/b"]);
-        let options = LsOptions { path: b"d".to_vec(), run: Some(first), ..LsOptions::default() };
+        let options = LsOptions { path: b"d".to_vec(), run: Some(first.into()), ..LsOptions::default() };
         let mut seen = Vec::new();
         let report = ls(&repo.repository, &options, &mut |entry| seen.push(entry)).unwrap();
         assert_eq!((report.run, report.source.as_str()), (first, "host:/src"));

@@ -15,6 +15,7 @@ mod every_fault_tests;
 pub mod genmeta;
 pub mod init;
 pub mod list_changes;
+pub mod local_time;
 pub mod ls;
 mod manifest_apply;
 pub mod manifest_file;

@@ -2,11 +2,13 @@
 //! looks at a stored tree; reads the catalog alone.
 
 use super::error::{EngineError, Result};
+use super::local_time;
 use super::repository::Repository;
 use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::view::{self, AsOf};
 use crate::model::ids::{RunSeq, SourceId};
 use crate::model::path::{is_valid, show};
+use crate::model::run_spec::RunSpec;
 
 /// A path that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,17 +38,19 @@ pub fn source_words(source: &Source) -> String {
 ///
 /// # Errors
 /// `Usage` when nothing or more than one source fits; the sentence says what would.
-pub fn pick(repository: &Repository, path: &[u8], run: Option<RunSeq>, source: Option<&str>) -> Result<Picked> {
+pub fn pick(repository: &Repository, path: &[u8], run: Option<&RunSpec>, source: Option<&str>) -> Result<Picked> {
     let wanted = Wanted::from_bytes(path)?;
-    let all = runs::sources(repository.catalog.conn())?;
-    let given_run = match run {
-        Some(seq) => Some(complete_run(repository, seq)?),
-        None => None,
-    };
-    let candidates = candidates(all, given_run.as_ref(), source)?;
     let (mut found, mut missed) = (Vec::new(), Vec::new());
-    for candidate in candidates {
-        match look_in(repository, &wanted, (candidate, given_run.as_ref()))? {
+    for (candidate, given) in candidates(repository, run, source)? {
+        let run = match given {
+            Some(run) => Ok(run),
+            None => run_of(repository, &candidate, run.unwrap_or(&RunSpec::Latest(0)))?,
+        };
+        let looked = match run {
+            Ok(run) => look_in(repository, &wanted, (candidate, run))?,
+            Err(reason) => Err(reason),
+        };
+        match looked {
             Ok(picked) => found.push(picked),
             Err(reason) => missed.push(reason),
         }
@@ -60,6 +64,69 @@ pub fn pick(repository: &Repository, path: &[u8], run: Option<RunSeq>, source: O
         ));
     }
     found.pop().ok_or_else(|| EngineError::Usage(missed.join("; ")))
+}
+
+/// The run that `spec` names, for who takes no path: a number needs no source, everything else one, unless there is only
+/// one that has runs.
+///
+/// # Errors
+/// `Usage` when there is no such run, or when it would be one of several sources.
+pub fn run_named(repository: &Repository, spec: &RunSpec, source: Option<&str>) -> Result<Run> {
+    let mut fitting = candidates(repository, Some(spec), source)?;
+    if fitting.len() > 1 {
+        let mut with_runs = Vec::new();
+        for (source, _) in fitting {
+            if runs::newest_complete(repository.catalog.conn(), source.id)?.is_some() {
+                with_runs.push((source, None));
+            }
+        }
+        fitting = with_runs;
+    }
+    if fitting.len() > 1 {
+        let names: Vec<String> = fitting.iter().map(|(source, _)| source_words(source)).collect();
+        return usage(format!("every source has its own run {spec}; choose one with --source: {}", names.join(", ")));
+    }
+    match fitting.pop() {
+        Some((_, Some(run))) => Ok(run),
+        Some((source, None)) => run_of(repository, &source, spec)?.map_err(EngineError::Usage),
+        None => usage("there is no complete run yet; make one with `raidtape backup DIR`".to_owned()),
+    }
+}
+
+/// The complete run of one source that `spec`, which is no number, names; or why there is none.
+fn run_of(repository: &Repository, source: &Source, spec: &RunSpec) -> Result<std::result::Result<Run, String>> {
+    let conn = repository.catalog.conn();
+    let words = source_words(source);
+    if let RunSpec::Number(seq) = spec {
+        return complete_run(repository, *seq).map(Ok);
+    }
+    let Some(newest) = runs::newest_complete(conn, source.id)? else {
+        return Ok(Err(format!("source {words} has no complete run yet; finish a backup of it first")));
+    };
+    match spec {
+        RunSpec::Number(_) | RunSpec::Latest(0) => Ok(Ok(newest)),
+        RunSpec::Latest(back) => match runs::nth_newest_complete(conn, source.id, *back)? {
+            Some(run) => Ok(Ok(run)),
+            None => {
+                let count = runs::count_complete(conn, source.id)?;
+                let runs = if count == 1 { "run" } else { "runs" };
+                Ok(Err(format!("there is no run {spec}: source {words} has {count} complete {runs}")))
+            }
+        },
+        RunSpec::At(moment, date) => {
+            match runs::newest_complete_before(conn, source.id, local_time::range_ns(moment).1)? {
+                Some(run) => Ok(Ok(run)),
+                None => {
+                    let first = runs::oldest_complete(conn, source.id)?.unwrap_or(newest);
+                    let since = local_time::minute(first.started_ns);
+                    Ok(Err(format!(
+                        "source {words} has no complete run up to {date}; its first is run {} of {since}",
+                        first.seq
+                    )))
+                }
+            }
+        }
+    }
 }
 
 /// The run with this number, if it can be looked at.
@@ -131,9 +198,16 @@ impl Wanted {
     }
 }
 
-fn candidates(all: Vec<Source>, run: Option<&Run>, name: Option<&str>) -> Result<Vec<Source>> {
+/// The sources that are meant, with the run where it was given by number.
+fn candidates(
+    repository: &Repository,
+    spec: Option<&RunSpec>,
+    name: Option<&str>,
+) -> Result<Vec<(Source, Option<Run>)>> {
+    let all = runs::sources(repository.catalog.conn())?;
     let fits = |source: &Source| name.is_none_or(|name| source.name == name || source_words(source) == name);
-    if let Some(run) = run {
+    if let Some(RunSpec::Number(seq)) = spec {
+        let run = complete_run(repository, *seq)?;
         let Some(source) = all.into_iter().find(|source| source.id == run.source) else {
             return Err(EngineError::Fault(format!("the source of run {} is not in the catalog", run.seq)));
         };
@@ -141,7 +215,7 @@ fn candidates(all: Vec<Source>, run: Option<&Run>, name: Option<&str>) -> Result
             let of = source_words(&source);
             return usage(format!("run {} is of source {of}, not of {}", run.seq, name.unwrap_or_default()));
         }
-        return Ok(vec![source]);
+        return Ok(vec![(source, Some(run))]);
     }
     if all.is_empty() {
         return usage("nothing was backed up yet; `raidtape backup DIR` does it".to_owned());
@@ -152,14 +226,14 @@ fn candidates(all: Vec<Source>, run: Option<&Run>, name: Option<&str>) -> Result
         let name = name.unwrap_or_default();
         return usage(format!("there is no source {name}; the sources are: {}", known.join(", ")));
     }
-    Ok(fitting)
+    Ok(fitting.into_iter().map(|source| (source, None)).collect())
 }
 
 /// The path in one source, or why it is not there.
 fn look_in(
     repository: &Repository,
     wanted: &Wanted,
-    (source, run): (Source, Option<&Run>),
+    (source, run): (Source, Run),
 ) -> Result<std::result::Result<Picked, String>> {
     let conn = repository.catalog.conn();
     let words = source_words(&source);
@@ -171,13 +245,6 @@ fn look_in(
             ),
             roots => format!("{} is not below {}, the root of source {words}", wanted.words(), roots.join(" or ")),
         }));
-    };
-    let run = match run {
-        Some(run) => run.clone(),
-        None => match runs::newest_complete(conn, source.id)? {
-            Some(run) => run,
-            None => return Ok(Err(format!("source {words} has no complete run yet; finish a backup of it first"))),
-        },
     };
     let as_of = AsOf { source: source.id, run: run.seq };
     if !path.is_empty() && view::entry(conn, as_of, &path)?.is_none() {
@@ -215,14 +282,14 @@ mod tests {
             assert_eq!((picked.path.as_slice(), picked.run.seq), (&b"d/f"[..], run), "{spelled}");
         }
         for root in ["", ".", "/src", "/src/"] {
-            assert!(pick(r, root.as_bytes(), Some(run), Some("host:/src")).unwrap().path.is_empty());
+            assert!(pick(r, root.as_bytes(), Some(&run.into()), Some("host:/src")).unwrap().path.is_empty());
         }
         assert!(said(pick(r, b"../x", None, None)).contains("`..`"));
         assert!(said(pick(r, b"/srcs/d", None, None)).contains("not below /src"));
         assert!(said(pick(r, b"no", None, None)).contains("is not in run 1 of host:/src"));
-        assert!(said(pick(r, b"d", Some(RunSeq(9)), None)).contains("no run 9"));
+        assert!(said(pick(r, b"d", Some(&RunSeq(9).into()), None)).contains("no run 9"));
         assert!(said(pick(r, b"d", None, Some("other"))).contains("the sources are: host:/src"));
-        assert!(said(pick(r, b"d", Some(run), Some("other"))).contains("is of source host:/src"));
+        assert!(said(pick(r, b"d", Some(&run.into()), Some("other"))).contains("is of source host:/src"));
     }
 
     #[test]
@@ -240,9 +307,42 @@ mod tests {
     }
 
     #[test]
+    fn a_run_is_found_by_its_place_before_the_newest_and_by_its_time() {
+        let mut repo = TestRepo::new();
+        assert!(run_named(&repo.repository, &"latest".parse().unwrap(), None).is_err());
+        let all: Vec<RunSeq> = (0..3).map(|no| repo.run(&[("f", Node::bytes(&[no]))])).collect();
+        repo.open_run();
+        let named = |repo: &TestRepo, text: &str, source: Option<&str>| {
+            run_named(&repo.repository, &text.parse().unwrap(), source)
+                .map(|run| run.seq)
+                .map_err(|error| error.to_string())
+        };
+        // Runs of the test begin in the night from the 14th to the 15th of November 2023.
+        for (text, seq) in [("2", 1), ("latest", 2), ("latest~0", 2), ("latest~2", 0), ("@2023-11-16", 2)] {
+            assert_eq!(named(&repo, text, None), Ok(all[seq]), "{text}");
+        }
+        let said = named(&repo, "latest~3", None).unwrap_err();
+        assert_eq!(said, "there is no run latest~3: source host:/src has 3 complete runs");
+        let said = named(&repo, "@2023-11-12", None).unwrap_err();
+        assert!(said.contains("no complete run up to 2023-11-12; its first is run 1 of 2023-11-1"), "{said}");
+        assert_eq!(pick(&repo.repository, b"f", Some(&"latest~1".parse().unwrap()), None).unwrap().run.seq, all[1]);
+        // A source without a run is in nobody's way; one with runs is.
+        repo.use_source("/home");
+        assert_eq!(named(&repo, "latest", None), Ok(all[2]));
+        let other = repo.run(&[("g", Node::bytes(b"x"))]);
+        let said = named(&repo, "latest", None).unwrap_err();
+        assert!(said.contains("host:/src, host:/home") && said.contains("--source"), "{said}");
+        assert_eq!((named(&repo, "latest", Some("/home")), named(&repo, "2", None)), (Ok(other), Ok(all[1])));
+        assert!(named(&repo, "2", Some("/home")).unwrap_err().contains("is of source host:/src"));
+        // Where a path is given, every source that fits is looked into.
+        assert_eq!(pick(&repo.repository, b"f", Some(&"latest~1".parse().unwrap()), None).unwrap().run.seq, all[1]);
+        assert_eq!(pick(&repo.repository, b"g", Some(&"latest".parse().unwrap()), None).unwrap().run.seq, other);
+    }
+
+    #[test]
     fn an_unfinished_run_cannot_be_looked_at() {
         let mut repo = TestRepo::new();
         let open = repo.open_run();
-        assert!(said(pick(&repo.repository, b"", Some(open), None)).contains("is open, not complete"));
+        assert!(said(pick(&repo.repository, b"", Some(&open.into()), None)).contains("is open, not complete"));
     }
 }

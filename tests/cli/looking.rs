@@ -90,3 +90,40 @@ fn an_empty_repository_is_all_good() {
     let said = bench.on_catalog("validate --volume elsewhere").with_code(0);
     assert_eq!(said.out.lines().last(), Some("All good"));
 }
+
+#[test]
+fn a_run_goes_by_several_names_and_each_source_has_its_own_latest() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    bench.on_catalog("add-volume disk1").with_code(0);
+    for text in ["one", "two", "three"] {
+        bench.write("src/f", text.as_bytes());
+        bench.on_catalog("backup src --name src -q").with_code(0);
+    }
+    let dump = |run: &str| bench.on_catalog(&format!("dump f --run {run}")).with_code(0).out;
+    assert_eq!([dump("latest"), dump("latest~1"), dump("1"), dump("@2990-01-01")], ["three", "two", "one", "three"]);
+    let said = bench.on_catalog("list-changes latest~2").with_code(0);
+    assert!(said.out.contains("run 1, the first of its source"), "{}", said.out);
+    let said = bench.on_catalog("ls --run latest~9").with_code(2);
+    assert!(
+        said.err.contains("there is no run latest~9: source ") && said.err.contains("3 complete runs"),
+        "{}",
+        said.err
+    );
+    let said = bench.on_catalog("revert-to-run @1999-12-31 back").with_code(2);
+    assert!(said.err.contains("no complete run up to 1999-12-31"), "{}", said.err);
+    let said = bench.on_catalog("ls --run 2026-09-01").with_code(2);
+    assert!(said.err.contains("did you mean `@2026-09-01`?"), "{}", said.err);
+    bench.write("other/g", b"x");
+    bench.on_catalog("backup other --name other -q").with_code(0);
+    for line in ["list-changes latest", "revert-to-run latest back", "genmeta --run latest~1"] {
+        let said = bench.on_catalog(line).with_code(2);
+        assert!(
+            said.err.contains(":src, ") && said.err.contains(":other") && said.err.contains("--source"),
+            "{line}: {said:?}"
+        );
+    }
+    bench.on_catalog("revert-to-run latest~1 back --source src -q").with_code(0);
+    assert_eq!(std::fs::read(bench.path("back/f")).unwrap(), b"two");
+    assert_eq!(bench.on_catalog("ls --run latest --source other").with_code(0).out, "g\n");
+}

@@ -45,6 +45,7 @@ use crate::model::entry::EntryKind;
 use crate::model::ids::RunSeq;
 use crate::model::path::{is_valid_name, show, split};
 use crate::model::problem::Problem;
+use crate::model::run_spec::RunSpec;
 use crate::tree::target_meta::TargetMeta;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -107,7 +108,7 @@ pub struct RestoreOptions {
     /// Where to.
     pub dest: PathBuf,
     /// As of this run; the newest complete one when not given.
-    pub run: Option<RunSeq>,
+    pub run: Option<RunSpec>,
     /// `name` or `host:name`, where several sources fit.
     pub source: Option<String>,
     /// What becomes of what lies there; without it nothing may lie there.
@@ -210,7 +211,7 @@ pub fn restore(
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
     let begun = Instant::now();
-    let picked = pick(repository, &options.path, options.run, options.source.as_deref())?;
+    let picked = pick(repository, &options.path, options.run.as_ref(), options.source.as_deref())?;
     let entry = view::entry(repository.catalog.conn(), picked.as_of(), &picked.path)?;
     let Some(entry) = entry.filter(|entry| entry.version.kind != EntryKind::Dir) else {
         return Err(EngineError::Usage(format!(
@@ -241,7 +242,7 @@ pub fn restore_folder(
     options: &RestoreOptions,
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
-    let picked = pick(repository, &options.path, options.run, options.source.as_deref())?;
+    let picked = pick(repository, &options.path, options.run.as_ref(), options.source.as_deref())?;
     restore_tree(repository, &picked, options, observer)
 }
 
@@ -251,7 +252,7 @@ pub fn revert_to_run(
     options: &RevertOptions,
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
-    let picked = pick(repository, b"", Some(options.run), None)?;
+    let picked = pick(repository, b"", Some(&options.run.into()), None)?;
     let options = RestoreOptions {
         dest: options.dest.clone(),
         overwrite: options.overwrite,
