@@ -1,6 +1,7 @@
 //! The values of options: texts in, checked values or a sentence out.
 
 use raidtape::engine::restore::Overwrite;
+use raidtape::model::moment::Moment;
 use raidtape::model::params::{Compression, HashAlgo, Reserve, size_from_text};
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -16,6 +17,18 @@ pub fn reserve(text: &str) -> Result<Reserve, String> {
 pub fn size(text: &str) -> Result<u64, String> {
     let found = size_from_text(text).filter(|bytes| *bytes > 0);
     found.ok_or_else(|| "a size is a number with a unit, like `512M`, `2G` or `1.5GiB`".to_owned())
+}
+
+/// A host's name: what stands before the colon in `host:name`.
+pub fn host(text: &str) -> Result<String, String> {
+    let is_one =
+        !text.is_empty() && text.len() <= 255 && !text.contains([':', '/']) && !text.contains(char::is_control);
+    if is_one { Ok(text.to_owned()) } else { Err("a host is a name without `:` and `/`".to_owned()) }
+}
+
+/// `2026-09-01` or `2026-09-01 12:30`.
+pub fn moment(text: &str) -> Result<Moment, String> {
+    Moment::from_text(text).ok_or_else(|| "a date is like `2026-09-01` or `2026-09-01 12:30`".to_owned())
 }
 
 /// `zstd:3` or `none`.

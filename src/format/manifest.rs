@@ -9,6 +9,7 @@ use super::container::{FormatError, SEGMENT_HEADER_LEN};
 use crate::model::ids::{BlockId, ChunkId, ChunkNo, RunSeq, RunUuid, StateDigest, VolumeUuid};
 use crate::model::limits::{BLOCK_FILE_LEN_MAX, CHUNK_LEN_MAX};
 use crate::model::params::Compression;
+use crate::model::run_marks::RunMarks;
 use serde::{Deserialize, Serialize};
 
 /// Raw bytes at which a section is cut; one record more may follow.
@@ -129,6 +130,9 @@ pub struct ManifestMeta {
     /// The repository's choice of compression, for a rebuild.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
+    /// What its maker called it.
+    #[serde(flatten)]
+    pub marks: RunMarks,
 }
 
 impl ManifestMeta {

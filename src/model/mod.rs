@@ -11,5 +11,6 @@ pub mod moment;
 pub mod params;
 pub mod path;
 pub mod problem;
+pub mod run_marks;
 pub mod run_spec;
 pub mod version;

@@ -127,3 +127,46 @@ fn a_run_goes_by_several_names_and_each_source_has_its_own_latest() {
     assert_eq!(std::fs::read(bench.path("back/f")).unwrap(), b"two");
     assert_eq!(bench.on_catalog("ls --run latest --source other").with_code(0).out, "g\n");
 }
+
+#[test]
+fn tags_labels_and_hosts_tell_runs_apart_and_outlive_the_catalog() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    bench.on_catalog("add-volume disk1").with_code(0);
+    bench.write("src/f", b"x");
+    let count = |filter: &str| {
+        let document = bench.on_catalog(&format!("runs --json {filter}")).with_code(0).json();
+        let runs = document[0]["runs"].as_array().unwrap().iter();
+        runs.map(|run| run["run"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    bench.on_catalog("backup src -q").with_code(0);
+    assert!(!bench.on_catalog("runs").with_code(0).out.contains("TAGS"));
+    bench.on_catalog("backup src -q --tag trip,raw --tag best --label moving").with_code(0);
+    bench.on_catalog("backup src -q --host attic --tag trip").with_code(0);
+    for bad in ["--tag a,,b", "--host a:b"] {
+        bench.on_catalog(&format!("backup src -n -q {bad}")).with_code(2);
+    }
+    let check = || {
+        assert_eq!(
+            (count("--tag trip"), count("--tag trip,best"), count("--tag raw --tag trip")),
+            (vec![2, 3], vec![2], vec![2, 3])
+        );
+        assert_eq!(
+            (count("--host attic"), count("--last 2"), count("--last 1 --tag raw")),
+            (vec![3], vec![2, 3], vec![2])
+        );
+        assert_eq!((count("--since 2990-01-01"), count("--until 2990-01-01").len()), (vec![], 3));
+        let document = bench.on_catalog("runs --json").with_code(0).json();
+        let run = &document[0]["runs"][1];
+        assert_eq!((&run["label"], &run["tags"]), (&"moving".into(), &serde_json::json!(["trip", "raw", "best"])));
+        assert!(document[0]["runs"][0].get("label").is_none());
+    };
+    check();
+    let said = bench.on_catalog("runs -v").with_code(0);
+    assert!(said.out.contains("SIZE") && said.out.contains("trip,raw,best  moving"), "{}", said.out);
+    std::fs::remove_file(bench.path("backup.cat")).unwrap();
+    bench.on_catalog("rebuild-catalog --volume disk1 -q").with_code(0);
+    check();
+    let said = bench.on_catalog("runs --tag none").with_code(0);
+    assert_eq!(said.out, "No run fits; `raidtape runs` lists all\n");
+}

@@ -293,6 +293,7 @@ pub fn meta_of(source: &Source, run: &Run, base: StateDigest, compression: Compr
         ended_ns: run.ended_ns.unwrap_or(run.started_ns),
         counts: run.counts,
         compression: Some(compression),
+        marks: run.marks.clone(),
     }
 }
 
