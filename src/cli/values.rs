@@ -1,5 +1,6 @@
 //! The values of options: texts in, checked values or a sentence out.
 
+use raidtape::engine::ls::LsSort;
 use raidtape::engine::restore::Overwrite;
 use raidtape::model::moment::Moment;
 use raidtape::model::params::{Compression, HashAlgo, Reserve, size_from_text};
@@ -45,6 +46,12 @@ pub fn hash_algo(text: &str) -> Result<HashAlgo, String> {
 pub fn overwrite(text: &str) -> Result<Overwrite, String> {
     let found = Overwrite::ALL.into_iter().find(|mode| mode.word() == text);
     found.ok_or_else(|| "choose `always`, `if-changed`, `if-newer` or `never`".to_owned())
+}
+
+/// `name`, `size` or `time`.
+pub fn ls_sort(text: &str) -> Result<LsSort, String> {
+    let found = LsSort::ALL.into_iter().find(|order| order.word() == text);
+    found.ok_or_else(|| "choose `name`, `size` or `time`".to_owned())
 }
 
 /// Threads: 1 to 1024.

@@ -6,9 +6,14 @@ use super::local_time;
 use super::repository::Repository;
 use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::view::{self, AsOf};
+use crate::model::entry::EntryKind;
 use crate::model::ids::{RunSeq, SourceId};
-use crate::model::path::{is_valid, show};
+use crate::model::nearest::nearest;
+use crate::model::path::{is_valid, join, show};
 use crate::model::run_spec::RunSpec;
+
+/// Names whose length differs by more are not near.
+const NEAR_LEN_MAX: usize = 8;
 
 /// A path that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -248,13 +253,41 @@ fn look_in(
     };
     let as_of = AsOf { source: source.id, run: run.seq };
     if !path.is_empty() && view::entry(conn, as_of, &path)?.is_none() {
-        return Ok(Err(format!(
-            "{} is not in run {} of {words}; `raidtape ls` shows what is there, --run N looks into another run",
-            wanted.words(),
-            run.seq
-        )));
+        let hint = match meant(repository, as_of, &path)? {
+            Some(meant) => format!("did you mean {}?", show(&meant)),
+            None => "`raidtape ls` shows what is there, --run N looks into another run".to_owned(),
+        };
+        return Ok(Err(format!("{} is not in run {} of {words}; {hint}", wanted.words(), run.seq)));
     }
     Ok(Ok(Picked { source, run, path }))
+}
+
+/// What a path that is not there may have been meant to be: the name nearest to its first one that is missing, with
+/// what follows where that is there.
+fn meant(repository: &Repository, as_of: AsOf, path: &[u8]) -> Result<Option<Vec<u8>>> {
+    let conn = repository.catalog.conn();
+    let mut dir = Vec::new();
+    let mut names = path.split(|byte| *byte == b'/');
+    let missing = loop {
+        let Some(name) = names.next() else { return Ok(None) };
+        let next = join(&dir, name);
+        match view::entry(conn, as_of, &next)? {
+            Some(entry) if entry.version.kind == EntryKind::Dir => dir = next,
+            Some(_) => return Ok(None),
+            None => break name,
+        }
+    };
+    let mut known = Vec::new();
+    view::for_each_name(conn, as_of, &dir, &mut |name, _| {
+        if name.len().abs_diff(missing.len()) <= NEAR_LEN_MAX {
+            known.push(name);
+        }
+    })?;
+    known.sort_unstable();
+    let Some(name) = nearest(missing, known.into_iter()) else { return Ok(None) };
+    let near = join(&dir, &name);
+    let whole = names.fold(near.clone(), |above, name| join(&above, name));
+    Ok(Some(if view::entry(conn, as_of, &whole)?.is_some() { whole } else { near }))
 }
 
 fn usage<T>(sentence: String) -> Result<T> {
@@ -275,21 +308,24 @@ mod tests {
     #[test]
     fn a_path_is_found_however_it_is_spelled() {
         let mut repo = TestRepo::new();
-        let run = repo.run(&[("d", Node::Dir), ("d/f", Node::bytes(b"x"))]);
+        let run = repo.run(&[("docs", Node::Dir), ("docs/file", Node::bytes(b"x"))]);
         let r = &repo.repository;
-        for spelled in ["d/f", "./d//f/", "/src/d/f", "//src/./d/f"] {
+        for spelled in ["docs/file", "./docs//file/", "/src/docs/file", "//src/./docs/file"] {
             let picked = pick(r, spelled.as_bytes(), None, None).unwrap();
-            assert_eq!((picked.path.as_slice(), picked.run.seq), (&b"d/f"[..], run), "{spelled}");
+            assert_eq!((picked.path.as_slice(), picked.run.seq), (&b"docs/file"[..], run), "{spelled}");
         }
         for root in ["", ".", "/src", "/src/"] {
             assert!(pick(r, root.as_bytes(), Some(&run.into()), Some("host:/src")).unwrap().path.is_empty());
         }
         assert!(said(pick(r, b"../x", None, None)).contains("`..`"));
         assert!(said(pick(r, b"/srcs/d", None, None)).contains("not below /src"));
-        assert!(said(pick(r, b"no", None, None)).contains("is not in run 1 of host:/src"));
-        assert!(said(pick(r, b"d", Some(&RunSeq(9).into()), None)).contains("no run 9"));
-        assert!(said(pick(r, b"d", None, Some("other"))).contains("the sources are: host:/src"));
-        assert!(said(pick(r, b"d", Some(&run.into()), Some("other"))).contains("is of source host:/src"));
+        assert!(said(pick(r, b"no", None, None)).contains("is not in run 1 of host:/src; `raidtape ls`"));
+        assert!(said(pick(r, b"dosc/file", None, None)).contains("did you mean docs/file?"));
+        assert!(said(pick(r, b"dosc/music", None, None)).contains("did you mean docs?"));
+        assert!(said(pick(r, b"docs/file/x", None, None)).contains("`raidtape ls`"));
+        assert!(said(pick(r, b"docs", Some(&RunSeq(9).into()), None)).contains("no run 9"));
+        assert!(said(pick(r, b"docs", None, Some("other"))).contains("the sources are: host:/src"));
+        assert!(said(pick(r, b"docs", Some(&run.into()), Some("other"))).contains("is of source host:/src"));
     }
 
     #[test]

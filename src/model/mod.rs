@@ -8,6 +8,7 @@ pub mod entry;
 pub mod ids;
 pub mod limits;
 pub mod moment;
+pub mod nearest;
 pub mod params;
 pub mod path;
 pub mod problem;

@@ -16,6 +16,17 @@ pub enum RunSpec {
     At(Moment, String),
 }
 
+impl RunSpec {
+    /// Takes `RUN:PATH` apart where what stands before a colon is a run; the longest such, as a time has colons itself.
+    pub fn before_path(text: &[u8]) -> Option<(Self, &[u8])> {
+        let colons = text.iter().enumerate().rev().filter(|(_, byte)| **byte == b':');
+        colons.into_iter().find_map(|(at, _)| {
+            let run = std::str::from_utf8(&text[..at]).ok()?.parse().ok()?;
+            Some((run, &text[at + 1..]))
+        })
+    }
+}
+
 impl From<RunSeq> for RunSpec {
     fn from(seq: RunSeq) -> Self {
         Self::Number(seq)
@@ -92,6 +103,24 @@ mod tests {
         }
         assert_eq!("7".parse(), Ok(RunSpec::Number(RunSeq(7))));
         assert_eq!("latest~0".parse(), Ok(RunSpec::Latest(0)));
+    }
+
+    #[test]
+    fn a_run_stands_before_a_path_only_when_it_is_one() {
+        let split = |text: &str| {
+            RunSpec::before_path(text.as_bytes())
+                .map(|(run, path)| (run.to_string(), String::from_utf8(path.to_vec()).unwrap()))
+        };
+        let is =
+            |text, run: &str, path: &str| assert_eq!(split(text), Some((run.to_owned(), path.to_owned())), "{text}");
+        is("3:x", "3", "x");
+        is("latest~1:", "latest~1", "");
+        is("@2026-09-01 12:30:a:b", "@2026-09-01 12:30", "a:b");
+        is("@2026-09-01 12:30:05:a", "@2026-09-01 12:30:05", "a");
+        is("3:4:5", "3", "4:5");
+        for path in ["x", "./3:x", "a:b", ":x", "0:x", "latest", "/3:x"] {
+            assert_eq!(split(path), None, "{path}");
+        }
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn a_run_that_is_not_there_is_named() {
         assert!(said.err.contains("no run 7"), "{line}: {}", said.err);
     }
     let said = bench.on_catalog("list-changes latest").with_code(2);
-    assert!(said.err.contains("no complete run yet"), "{}", said.err);
+    assert!(said.err.contains("nothing was backed up yet"), "{}", said.err);
 }
 
 #[test]
@@ -169,4 +169,37 @@ fn tags_labels_and_hosts_tell_runs_apart_and_outlive_the_catalog() {
     check();
     let said = bench.on_catalog("runs --tag none").with_code(0);
     assert_eq!(said.out, "No run fits; `raidtape runs` lists all\n");
+}
+
+#[test]
+fn a_listing_is_of_any_run_in_any_order_and_a_slip_is_answered() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    bench.on_catalog("add-volume disk1").with_code(0);
+    bench.write("src/docs/large", &[b'x'; 5000]);
+    bench.write("src/docs/small", b"x");
+    bench.write("src/3:x", b"three");
+    bench.on_catalog("backup src -q").with_code(0);
+    std::fs::remove_file(bench.path("src/docs/large")).unwrap();
+    bench.write("src/zoo", &[b'y'; 70]);
+    bench.on_catalog("backup src -q").with_code(0);
+    let ls = |line: &str| bench.on_catalog(&format!("ls {line}")).with_code(0).out;
+    assert_eq!(ls("1:docs"), "docs/large\ndocs/small\n");
+    assert_eq!((ls("docs"), ls("latest~1:docs/large")), ("docs/small\n".to_owned(), "docs/large\n".to_owned()));
+    assert_eq!((ls("./3:x"), ls("2:3:x")), ("3:x\n".to_owned(), "3:x\n".to_owned()));
+    assert_eq!(ls("-R 1: --sort size"), "docs/large\n3:x\ndocs/small\ndocs/\n");
+    assert_eq!(ls("--sort size -r"), "docs/\n3:x\nzoo\n");
+    assert_eq!(ls("-r"), "zoo\ndocs/\n3:x\n");
+    assert!(ls("-l zoo").lines().all(|line| line.len() < 70), "{}", ls("-l zoo"));
+    assert!(ls("-lv zoo").len() > ls("-l zoo").len());
+    for (line, words) in [
+        ("ls dosc/small", "did you mean docs/small?"),
+        ("ls Zoo", "did you mean zoo?"),
+        ("ls 1: --run 2", "named twice"),
+        ("ls 7:docs", "no run 7"),
+        ("ls 3:x", "no run 3"),
+    ] {
+        let said = bench.on_catalog(line).with_code(2);
+        assert!(said.err.contains(words), "{line}: {}", said.err);
+    }
 }
