@@ -2,8 +2,8 @@
 //! options stand in its own file.
 
 use super::{
-    add_volume, backup, dump, genmeta, init, list_changes, ls, rebuild_catalog, restore, restore_folder, revert_to_run,
-    validate,
+    add_volume, backup, dump, genmeta, history, init, list_changes, ls, rebuild_catalog, restore, restore_folder,
+    revert_to_run, validate,
 };
 use clap::{Args, Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
@@ -91,6 +91,7 @@ pub enum Command {
     Runs(super::runs::RunsArgs),
     Volumes(super::volumes::VolumesArgs),
     Ls(ls::LsArgs),
+    History(history::HistoryArgs),
 }
 
 impl Cli {

@@ -10,6 +10,7 @@ mod dump;
 mod first_backup;
 mod genmeta;
 mod heap;
+mod history;
 mod init;
 mod list_changes;
 mod ls;
@@ -85,12 +86,13 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<Exit> {
         Command::Runs(args) => runs::run(session, args),
         Command::Volumes(args) => volumes::run(session, args),
         Command::Ls(args) => ls::run(session, args),
+        Command::History(args) => history::run(session, args),
     }
 }
 
 impl Command {
     fn is_listing(&self) -> bool {
-        matches!(self, Self::ListChanges(_) | Self::Runs(_) | Self::Volumes(_) | Self::Ls(_))
+        matches!(self, Self::ListChanges(_) | Self::Runs(_) | Self::Volumes(_) | Self::Ls(_) | Self::History(_))
     }
 }
 

@@ -12,7 +12,9 @@ pub mod error;
 mod every_crash_tests;
 #[cfg(test)]
 mod every_fault_tests;
+pub mod find;
 pub mod genmeta;
+pub mod history;
 pub mod init;
 pub mod list_changes;
 pub mod local_time;

@@ -4,6 +4,7 @@
 use super::error::{EngineError, Result};
 use super::local_time;
 use super::repository::Repository;
+use crate::catalog::history;
 use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::view::{self, AsOf};
 use crate::model::entry::EntryKind;
@@ -60,15 +61,42 @@ pub fn pick(repository: &Repository, path: &[u8], run: Option<&RunSpec>, source:
             Err(reason) => missed.push(reason),
         }
     }
-    if found.len() > 1 {
-        let names: Vec<String> = found.iter().map(|picked| source_words(&picked.source)).collect();
-        return usage(format!(
-            "{} is in several sources: {}; choose one with --source",
-            wanted.words(),
-            names.join(", ")
-        ));
-    }
+    several(&wanted, found.iter().map(|picked| &picked.source))?;
     found.pop().ok_or_else(|| EngineError::Usage(missed.join("; ")))
+}
+
+/// Finds the one source that ever had `path`, in any run, and the path inside it.
+///
+/// # Errors
+/// `Usage` when nothing or more than one source fits; the sentence says what would.
+pub fn pick_ever(repository: &Repository, path: &[u8], source: Option<&str>) -> Result<(Source, Vec<u8>)> {
+    let conn = repository.catalog.conn();
+    let wanted = Wanted::from_bytes(path)?;
+    let (mut found, mut missed) = (Vec::new(), Vec::new());
+    for (candidate, _) in candidates(repository, None, source)? {
+        let words = source_words(&candidate);
+        match wanted.inside(&candidate) {
+            None => missed.push(wanted.outside(&candidate)),
+            Some(path) if history::versions_of(conn, candidate.id, &path)?.is_empty() => {
+                let hint = meant_ever(repository, candidate.id, &path)?;
+                let hint = hint.map(|meant| format!("; did you mean {}?", show(&meant))).unwrap_or_default();
+                missed.push(format!("source {words} never had {}{hint}", wanted.words()));
+            }
+            Some(path) => found.push((candidate, path)),
+        }
+    }
+    several(&wanted, found.iter().map(|(source, _)| source))?;
+    found.pop().ok_or_else(|| EngineError::Usage(missed.join("; ")))
+}
+
+/// Refuses a path that more than one source has.
+fn several<'s>(wanted: &Wanted, sources: impl Iterator<Item = &'s Source>) -> Result<()> {
+    let names: Vec<String> = sources.map(source_words).collect();
+    if names.len() <= 1 {
+        return Ok(());
+    }
+    let (path, names) = (wanted.words(), names.join(", "));
+    usage(format!("{path} is in several sources: {names}; choose one with --source"))
 }
 
 /// The run that `spec` names, for who takes no path: a number needs no source, everything else one, unless there is only
@@ -96,6 +124,28 @@ pub fn run_named(repository: &Repository, spec: &RunSpec, source: Option<&str>) 
         Some((source, None)) => run_of(repository, &source, spec)?.map_err(EngineError::Usage),
         None => usage("there is no complete run yet; make one with `raidtape backup DIR`".to_owned()),
     }
+}
+
+/// The sources that a search of many paths is about, each with its run where one is given; a source without such a run is
+/// left out, unless it is the only one.
+///
+/// # Errors
+/// `Usage` when nothing fits.
+pub fn scope(
+    repository: &Repository,
+    spec: Option<&RunSpec>,
+    source: Option<&str>,
+) -> Result<Vec<(Source, Option<Run>)>> {
+    let candidates = candidates(repository, spec, source)?;
+    let Some(spec) = spec else { return Ok(candidates) };
+    let (mut found, mut missed) = (Vec::new(), Vec::new());
+    for (source, run) in candidates {
+        match run.map_or_else(|| run_of(repository, &source, spec), |run| Ok(Ok(run)))? {
+            Ok(run) => found.push((source, Some(run))),
+            Err(reason) => missed.push(reason),
+        }
+    }
+    if found.is_empty() { usage(missed.join("; ")) } else { Ok(found) }
 }
 
 /// The complete run of one source that `spec`, which is no number, names; or why there is none.
@@ -183,6 +233,15 @@ impl Wanted {
         }
     }
 
+    /// Why it cannot be in a source.
+    fn outside(&self, source: &Source) -> String {
+        let (path, words) = (self.words(), source_words(source));
+        match source.roots.as_slice() {
+            [] => format!("source {words} was read from a stream and has no root; give a name in it, not {path}"),
+            roots => format!("{path} is not below {}, the root of source {words}", roots.join(" or ")),
+        }
+    }
+
     /// The path inside a source, if it can be there.
     fn inside(&self, source: &Source) -> Option<Vec<u8>> {
         if !self.is_absolute {
@@ -242,15 +301,7 @@ fn look_in(
 ) -> Result<std::result::Result<Picked, String>> {
     let conn = repository.catalog.conn();
     let words = source_words(&source);
-    let Some(path) = wanted.inside(&source) else {
-        return Ok(Err(match source.roots.as_slice() {
-            [] => format!(
-                "source {words} was read from a stream and has no root; give a name in it, not {}",
-                wanted.words()
-            ),
-            roots => format!("{} is not below {}, the root of source {words}", wanted.words(), roots.join(" or ")),
-        }));
-    };
+    let Some(path) = wanted.inside(&source) else { return Ok(Err(wanted.outside(&source))) };
     let as_of = AsOf { source: source.id, run: run.seq };
     if !path.is_empty() && view::entry(conn, as_of, &path)?.is_none() {
         let hint = match meant(repository, as_of, &path)? {
@@ -260,6 +311,25 @@ fn look_in(
         return Ok(Err(format!("{} is not in run {} of {words}; {hint}", wanted.words(), run.seq)));
     }
     Ok(Ok(Picked { source, run, path }))
+}
+
+/// As [`meant`], where it may have been in any run.
+fn meant_ever(repository: &Repository, source: SourceId, path: &[u8]) -> Result<Option<Vec<u8>>> {
+    let conn = repository.catalog.conn();
+    let (mut dir, mut names) = (Vec::new(), path.split(|byte| *byte == b'/'));
+    let missing = loop {
+        let Some(name) = names.next() else { return Ok(None) };
+        let next = join(&dir, name);
+        if history::versions_of(conn, source, &next)?.is_empty() {
+            break name;
+        }
+        dir = next;
+    };
+    let known = history::names_of(conn, source, &dir)?;
+    let Some(name) = nearest(missing, known.into_iter()) else { return Ok(None) };
+    let near = join(&dir, &name);
+    let whole = names.fold(near.clone(), |above, name| join(&above, name));
+    Ok(Some(if history::versions_of(conn, source, &whole)?.is_empty() { near } else { whole }))
 }
 
 /// What a path that is not there may have been meant to be: the name nearest to its first one that is missing, with

@@ -5,6 +5,7 @@
 pub mod attrs;
 pub mod content;
 pub mod entry;
+pub mod hex_prefix;
 pub mod ids;
 pub mod limits;
 pub mod moment;

@@ -21,7 +21,7 @@ impl Moment {
             Some((day, time)) => (day, Some(time)),
             None => (text, None),
         };
-        let day = Date::strptime("%Y-%m-%d", day).ok()?;
+        let day = Date::strptime("%Y-%m-%d", day).ok().filter(|day| day.year() >= 1000)?;
         let (time, len): (Time, Span) = match time {
             None => (Time::midnight(), 1.day()),
             Some(time) => match Time::strptime("%H:%M", time) {
