@@ -2,7 +2,7 @@
 //! options stand in its own file.
 
 use super::{
-    add_volume, backup, dump, genmeta, history, init, list_changes, ls, rebuild_catalog, restore, restore_folder,
+    add_volume, backup, dump, find, genmeta, history, init, list_changes, ls, rebuild_catalog, restore, restore_folder,
     revert_to_run, validate,
 };
 use clap::{Args, Parser, Subcommand};
@@ -92,6 +92,7 @@ pub enum Command {
     Volumes(super::volumes::VolumesArgs),
     Ls(ls::LsArgs),
     History(history::HistoryArgs),
+    Find(Box<find::FindArgs>),
 }
 
 impl Cli {

@@ -7,6 +7,7 @@ mod args;
 mod backup;
 mod dry_run;
 mod dump;
+mod find;
 mod first_backup;
 mod genmeta;
 mod heap;
@@ -87,12 +88,16 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<Exit> {
         Command::Volumes(args) => volumes::run(session, args),
         Command::Ls(args) => ls::run(session, args),
         Command::History(args) => history::run(session, args),
+        Command::Find(args) => find::run(session, args),
     }
 }
 
 impl Command {
     fn is_listing(&self) -> bool {
-        matches!(self, Self::ListChanges(_) | Self::Runs(_) | Self::Volumes(_) | Self::Ls(_) | Self::History(_))
+        matches!(
+            self,
+            Self::ListChanges(_) | Self::Runs(_) | Self::Volumes(_) | Self::Ls(_) | Self::History(_) | Self::Find(_)
+        )
     }
 }
 

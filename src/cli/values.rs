@@ -1,7 +1,9 @@
 //! The values of options: texts in, checked values or a sentence out.
 
+use raidtape::engine::find::SizeTest;
 use raidtape::engine::ls::LsSort;
 use raidtape::engine::restore::Overwrite;
+use raidtape::model::entry::EntryKind;
 use raidtape::model::moment::Moment;
 use raidtape::model::params::{Compression, HashAlgo, Reserve, size_from_text};
 use std::num::NonZeroUsize;
@@ -52,6 +54,27 @@ pub fn overwrite(text: &str) -> Result<Overwrite, String> {
 pub fn ls_sort(text: &str) -> Result<LsSort, String> {
     let found = LsSort::ALL.into_iter().find(|order| order.word() == text);
     found.ok_or_else(|| "choose `name`, `size` or `time`".to_owned())
+}
+
+/// `+1G`, `-10k`, `4096`.
+pub fn size_test(text: &str) -> Result<SizeTest, String> {
+    let sentence = || "a size is like `+1G` (larger), `-10k` (smaller) or `4096`".to_owned();
+    let bytes = |text: &str| size_from_text(text).ok_or_else(sentence);
+    match (text.strip_prefix('+'), text.strip_prefix('-')) {
+        (Some(rest), _) => bytes(rest).map(SizeTest::Above),
+        (None, Some(rest)) => bytes(rest).map(SizeTest::Below),
+        (None, None) => bytes(text).map(SizeTest::Exactly),
+    }
+}
+
+/// `f`, `d` or `l`.
+pub fn kind(text: &str) -> Result<EntryKind, String> {
+    match text {
+        "f" => Ok(EntryKind::File),
+        "d" => Ok(EntryKind::Dir),
+        "l" => Ok(EntryKind::Symlink),
+        _ => Err("choose `f` (files), `d` (directories) or `l` (symlinks)".to_owned()),
+    }
 }
 
 /// Threads: 1 to 1024.

@@ -44,3 +44,48 @@ fn the_history_of_a_path_has_its_versions_and_the_time_when_it_was_gone() {
     let said = bench.on_catalog("history docs/lettre.txt").with_code(2);
     assert!(said.err.contains("never had docs/lettre.txt; did you mean docs/letter.txt?"), "{}", said.err);
 }
+
+#[test]
+fn files_are_found_in_all_runs_without_a_volume() {
+    let bench = three_runs();
+    let find = |line: &str| {
+        let said = bench.on_catalog(&format!("find --json {line}")).with_code(0).json();
+        let (summary, versions) = said.split_last().unwrap();
+        assert_eq!(summary["versions"], versions.len());
+        let words = |version: &serde_json::Value| {
+            format!("{} {}-{}", version["path"], version["first_run"], version["last_run"])
+        };
+        versions.iter().map(words).collect::<Vec<_>>().join(" ").replace('"', "")
+    };
+    assert_eq!(find("gone.*"), "docs/gone.txt 1-1 docs/gone.txt 3-null");
+    assert_eq!(find("gone.* --run 2"), "");
+    assert_eq!(find("docs/*.txt --run latest~1"), "docs/letter.txt 2-null");
+    assert_eq!(find("-i *.jpg --size +69k"), "photo.JPG 1-null");
+    assert_eq!(find("--size -10 --type f"), "docs/gone.txt 3-null docs/letter.txt 1-1");
+    assert_eq!(find("--type d --newer 2000-01-01").matches("docs").count(), find("docs/").matches("docs").count());
+    assert_eq!(find("--older 2000-01-01"), "");
+    let all = bench.on_catalog("find --json letter.txt").with_code(0).json();
+    let hash = all[0]["file_hash"].as_str().unwrap();
+    assert_eq!(find(&format!("--hash {}", &hash[..8])), "docs/letter.txt 1-1");
+    assert_eq!(find(&format!("--chunk {hash}")), "docs/letter.txt 1-1");
+    assert_eq!(find("--on-volume disk1 --type f").split(' ').count(), 10);
+    let said = bench.on_catalog("find letter.txt").with_code(0);
+    assert!(said.out.lines().count() == 2 && said.out.starts_with("1  ") && said.out.contains(" 3 B "), "{}", said.out);
+    let block = walkdir::WalkDir::new(bench.path("away/chunks")).into_iter().flatten();
+    let block =
+        block.filter(|entry| entry.file_type().is_file()).map(|entry| entry.file_name().to_owned()).next().unwrap();
+    let found = find(&format!("--block {}", &block.to_str().unwrap()[..12]));
+    assert!(found.contains("docs/"), "{found}");
+    for (line, words) in [
+        ("find", "required"),
+        ("find x --block 00000000", "there is no block whose name begins with 00000000"),
+        ("find --hash 123", "8 hex digits"),
+        ("find [a", "the pattern [a"),
+        ("find x --run 9", "no run 9"),
+        ("find x --on-volume disk7", "the volumes are: disk1"),
+        ("find --size 5parsecs", "a size is like"),
+    ] {
+        let said = bench.on_catalog(line).with_code(2);
+        assert!(said.err.contains(words), "{line}: {}", said.err);
+    }
+}

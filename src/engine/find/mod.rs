@@ -3,13 +3,13 @@
 //! Names are gone through as they lie in the catalog, and a name that does not fit costs a comparison; a block, a chunk,
 //! a volume or a hash (`holders`) leads to its versions by indexes. Either way memory does not grow with what is found.
 
+mod criteria;
 mod holders;
-mod tests_of;
 
+pub use self::criteria::SizeTest;
 pub use self::holders::Holder;
-pub use self::tests_of::SizeTest;
 
-use self::tests_of::Tests;
+use self::criteria::Criteria;
 use super::error::Result;
 use super::repository::Repository;
 use super::select::{scope, source_words};
@@ -78,10 +78,11 @@ pub struct FindReport {
 /// # Errors
 /// `Usage` for a pattern that has no meaning, a source or run that is not there, a holder that is none or several.
 pub fn find(repository: &Repository, options: &FindOptions, each: &mut dyn FnMut(Found)) -> Result<FindReport> {
-    let tests = Tests::new(options)?;
+    let criteria = Criteria::new(options)?;
     let scope = scope(repository, options.run.as_ref(), options.source.as_deref())?;
     let scope = scope.into_iter().map(|(source, run)| (source.id, (source_words(&source), run.map(|run| run.seq))));
-    let mut search = Search { repository, options, tests, scope: scope.collect(), each, report: FindReport::default() };
+    let mut search =
+        Search { repository, options, criteria, scope: scope.collect(), each, report: FindReport::default() };
     match &options.holder {
         Some(holder) => holders::for_each_version(repository, holder, &mut |user| search.take(user))?,
         None => search.go_through()?,
@@ -100,7 +101,7 @@ struct Placed {
 struct Search<'r> {
     repository: &'r Repository,
     options: &'r FindOptions,
-    tests: Tests,
+    criteria: Criteria,
     /// Sources that are searched, each with its run where one was given.
     scope: HashMap<SourceId, (String, Option<RunSeq>)>,
     each: &'r mut dyn FnMut(Found),
@@ -113,10 +114,10 @@ impl Search<'_> {
         let (mut scan, mut dirs) = (Scan::default(), Dirs::default());
         loop {
             let held = catalog.reading()?;
-            let tests = &self.tests;
-            let page = scan.next_page(catalog.conn(), &mut |dir, name| match tests.needs_path() {
-                false => Ok(tests.may_be_named(name)),
-                true => Ok(tests.fits_path(&join(&dirs.get(catalog.conn(), dir)?.1, name))),
+            let criteria = &self.criteria;
+            let page = scan.next_page(catalog.conn(), &mut |dir, name| match criteria.needs_path() {
+                false => Ok(criteria.may_be_named(name)),
+                true => Ok(criteria.fits_path(&join(&dirs.get(catalog.conn(), dir)?.1, name))),
             })?;
             let Some(page) = page else { return Ok(()) };
             let placed: Vec<Placed> = page
@@ -131,7 +132,7 @@ impl Search<'_> {
     fn take(&mut self, found: Placed) -> Result<()> {
         let Some((source, run)) = self.scope.get(&found.source) else { return Ok(()) };
         let is_then = |run: RunSeq| found.runs.0 <= run && found.runs.1.is_none_or(|last| last >= run);
-        if !run.is_none_or(is_then) || !self.tests.pass(&found.path, &found.version) {
+        if !run.is_none_or(is_then) || !self.criteria.pass(&found.path, &found.version) {
             return Ok(());
         }
         let file_hash = match found.version.object {

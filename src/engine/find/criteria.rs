@@ -19,8 +19,8 @@ pub enum SizeTest {
     Exactly(u64),
 }
 
-/// The tests, ready for many versions.
-pub(super) struct Tests {
+/// The tests of a search, ready for many versions.
+pub(super) struct Criteria {
     pattern: Option<PatternList>,
     has_slash: bool,
     size: Option<SizeTest>,
@@ -29,7 +29,7 @@ pub(super) struct Tests {
     kind: Option<EntryKind>,
 }
 
-impl Tests {
+impl Criteria {
     pub fn new(options: &FindOptions) -> Result<Self> {
         let pattern = options.pattern.as_deref().map(|text| pattern(text, options.ignore_case)).transpose()?;
         let text = options.pattern.as_deref().unwrap_or_default();
