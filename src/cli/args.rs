@@ -2,8 +2,8 @@
 //! options stand in its own file.
 
 use super::{
-    add_volume, backup, dump, find, genmeta, history, init, list_changes, ls, rebuild_catalog, restore, restore_folder,
-    revert_to_run, validate,
+    add_volume, backup, diff, dump, find, genmeta, history, init, list_changes, ls, rebuild_catalog, restore,
+    restore_folder, revert_to_run, validate,
 };
 use clap::{Args, Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
@@ -93,6 +93,7 @@ pub enum Command {
     Ls(ls::LsArgs),
     History(history::HistoryArgs),
     Find(Box<find::FindArgs>),
+    Diff(diff::DiffArgs),
 }
 
 impl Cli {

@@ -5,6 +5,7 @@
 mod add_volume;
 mod args;
 mod backup;
+mod diff;
 mod dry_run;
 mod dump;
 mod find;
@@ -89,6 +90,7 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<Exit> {
         Command::Ls(args) => ls::run(session, args),
         Command::History(args) => history::run(session, args),
         Command::Find(args) => find::run(session, args),
+        Command::Diff(args) => diff::run(session, args),
     }
 }
 
@@ -96,7 +98,13 @@ impl Command {
     fn is_listing(&self) -> bool {
         matches!(
             self,
-            Self::ListChanges(_) | Self::Runs(_) | Self::Volumes(_) | Self::Ls(_) | Self::History(_) | Self::Find(_)
+            Self::ListChanges(_)
+                | Self::Runs(_)
+                | Self::Volumes(_)
+                | Self::Ls(_)
+                | Self::History(_)
+                | Self::Find(_)
+                | Self::Diff(_)
         )
     }
 }

@@ -7,6 +7,7 @@ pub mod add_volume;
 pub mod backup;
 pub mod block_file;
 mod chunk_ranges;
+pub mod diff;
 pub mod error;
 #[cfg(test)]
 mod every_crash_tests;

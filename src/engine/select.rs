@@ -65,6 +65,15 @@ pub fn pick(repository: &Repository, path: &[u8], run: Option<&RunSpec>, source:
     found.pop().ok_or_else(|| EngineError::Usage(missed.join("; ")))
 }
 
+/// `path` inside a source, whether or not anything is there.
+///
+/// # Errors
+/// `Usage` for what is no path, or is absolute and not below the source's root.
+pub fn path_inside(path: &[u8], source: &Source) -> Result<Vec<u8>> {
+    let wanted = Wanted::from_bytes(path)?;
+    wanted.inside(source).ok_or_else(|| EngineError::Usage(wanted.outside(source)))
+}
+
 /// Finds the one source that ever had `path`, in any run, and the path inside it.
 ///
 /// # Errors

@@ -60,7 +60,7 @@ fn files_are_found_in_all_runs_without_a_volume() {
     assert_eq!(find("gone.*"), "docs/gone.txt 1-1 docs/gone.txt 3-null");
     assert_eq!(find("gone.* --run 2"), "");
     assert_eq!(find("docs/*.txt --run latest~1"), "docs/letter.txt 2-null");
-    assert_eq!(find("-i *.jpg --size +69k"), "photo.JPG 1-null");
+    assert_eq!(find("-i *.jpg --size +68k"), "photo.JPG 1-null");
     assert_eq!(find("--size -10 --type f"), "docs/gone.txt 3-null docs/letter.txt 1-1");
     assert_eq!(find("--type d --newer 2000-01-01").matches("docs").count(), find("docs/").matches("docs").count());
     assert_eq!(find("--older 2000-01-01"), "");
@@ -88,4 +88,35 @@ fn files_are_found_in_all_runs_without_a_volume() {
         let said = bench.on_catalog(line).with_code(2);
         assert!(said.err.contains(words), "{line}: {}", said.err);
     }
+}
+
+#[test]
+fn runs_are_compared_with_each_other_and_with_a_directory() {
+    let bench = three_runs();
+    let said = bench.on_catalog("diff 1 2").with_code(0);
+    let lines: Vec<&str> = said.out.lines().collect();
+    assert!(lines.contains(&"- docs/gone.txt") && lines.contains(&"M docs/letter.txt"), "{}", said.out);
+    assert!(lines.last().unwrap().ends_with("15 B more, 2.9 KiB less"), "{}", said.out);
+    assert_eq!(bench.on_catalog("diff latest~2 2 photo.JPG -q").with_code(0).out, "");
+    let documents = bench.on_catalog("diff latest~1 latest docs/gone.txt --json").with_code(0).json();
+    assert_eq!((&documents[0]["modifier"], &documents[0]["path"]), (&"+".into(), &"docs/gone.txt".into()));
+    assert_eq!((&documents[1]["added"], &documents[1]["bytes_added"]), (&1.into(), &4.into()));
+    let live = |line: &str| bench.on_catalog(&format!("diff latest src -q {line}")).with_code(0).out;
+    assert_eq!(live(""), "");
+    assert_eq!(live("--content"), "");
+    let path = bench.path("src/photo.JPG");
+    let time = path.metadata().unwrap().modified().unwrap();
+    bench.write("src/photo.JPG", &[b'q'; 70_000]);
+    std::fs::File::open(&path).unwrap().set_modified(time).unwrap();
+    assert_eq!((live(""), live("--content")), (String::new(), "M photo.JPG\n".to_owned()));
+    std::fs::remove_dir_all(bench.path("src/docs")).unwrap();
+    bench.write("src/new", b"n");
+    let said = live("");
+    for line in ["- docs/", "- docs/gone.txt", "- docs/letter.txt", "+ new"] {
+        assert!(said.lines().any(|told| told == line), "{line}: {said}");
+    }
+    let said = bench.on_catalog("diff latest nowhere");
+    assert!(said.code != 0 && said.err.contains("nowhere"), "{said:?}");
+    let said = bench.on_catalog("diff 1 2 docs/gone").with_code(2);
+    assert!(said.err.contains("docs/gone is not in run 1"), "{}", said.err);
 }
