@@ -30,6 +30,7 @@ Examples:
   raidtape find letter.txt --run latest~1 --source /home/me
   raidtape find --hash 3b5d0ff6
   raidtape find --block 0e9c5b24          (what needs this block)")]
+#[command(override_usage = "raidtape find [OPTIONS] [PATTERN]")]
 #[command(group = clap::ArgGroup::new("what").multiple(true).required(true))]
 pub struct FindArgs {
     /// A glob for names; `*`, `?`, `[a-z]`, `**`
@@ -116,11 +117,12 @@ struct Version<'a> {
     inconsistent: bool,
 }
 
-fn print(out: &mut Output, found: &Found, (has_source, has_hash): (bool, bool)) {
+/// Prints one version; whether anybody still reads.
+fn print(out: &mut Output, found: &Found, (has_source, has_hash): (bool, bool)) -> bool {
     let version = &found.version;
     let hash = found.file_hash.map(|hash| hash.to_string());
     if out.is_json {
-        return out.document(
+        out.document(
             "version",
             &Version {
                 path: found.path.as_slice().into(),
@@ -135,6 +137,7 @@ fn print(out: &mut Output, found: &Found, (has_source, has_hash): (bool, bool)) 
                 inconsistent: version.inconsistent,
             },
         );
+        return !out.is_closed();
     }
     let size = if version.kind == EntryKind::File { words::size(version.size) } else { "-".to_owned() };
     let mut path = paths::words(&found.path);
@@ -146,4 +149,5 @@ fn print(out: &mut Output, found: &Found, (has_source, has_hash): (bool, bool)) 
     let source = if has_source { format!("{}: ", one_line(source)) } else { String::new() };
     let (runs, changed) = (words::run_range(found.first_run, found.last_run), words::minute(version.mtime_ns));
     out.line_now(&format!("{runs:<9} {size:>10} {changed} {hash}{source}{path}"));
+    !out.is_closed()
 }

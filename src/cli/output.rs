@@ -41,6 +41,11 @@ impl Output {
         }
     }
 
+    /// Whether the reader went away, so that nothing more need be found for it.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
     /// Where bytes go that are a result themselves; who writes them sees to errors.
     pub fn bytes(&mut self) -> &mut dyn Write {
         &mut self.out

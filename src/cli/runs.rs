@@ -10,6 +10,7 @@ use raidtape::engine::Exit;
 use raidtape::engine::repository::Access;
 use raidtape::engine::runs::{RunSummary, RunsOptions, runs};
 use raidtape::model::moment::Moment;
+use raidtape::model::run_marks::RunMarks;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -19,6 +20,7 @@ use std::collections::BTreeSet;
 FILES counts all paths of the run. CHANGES is against the run before it of the same
 source: +added ~changed -deleted !unreadable. STORED is what it added to volumes. With
 -v also SIZE, what a restore writes, READ from the source, and NEW before compression.
+LABEL has the label and, in brackets, the tags, where any run has some.
 
 Examples:
   raidtape runs
@@ -72,8 +74,7 @@ pub fn run(session: &mut Session, args: &RunsArgs) -> anyhow::Result<Exit> {
     let columns = Columns {
         sizes: session.global.verbose,
         hosts: hosts.len() > 1,
-        tags: runs.iter().any(|run| !run.marks.tags.is_empty()),
-        labels: runs.iter().any(|run| run.marks.label.is_some()),
+        labels: runs.iter().any(|run| run.marks != RunMarks::default()),
     };
     let rows = runs.iter().map(|run| row(run, &columns)).collect();
     table::print(&mut session.out, &columns.header(), rows);
@@ -99,7 +100,6 @@ fn options(args: &RunsArgs) -> RunsOptions {
 struct Columns {
     sizes: bool,
     hosts: bool,
-    tags: bool,
     labels: bool,
 }
 
@@ -111,9 +111,6 @@ impl Columns {
             header.extend(["SIZE", "READ", "NEW"].map(|name| (name, Align::Right)));
         }
         header.push(("STORED", Align::Right));
-        if self.tags {
-            header.push(("TAGS", Align::Left));
-        }
         if self.labels {
             header.push(("LABEL", Align::Flow));
         }
@@ -144,11 +141,11 @@ fn row(run: &RunSummary, columns: &Columns) -> Vec<String> {
         cells.extend(["-", run.state.word()].map(str::to_owned));
         cells.extend(vec!["-".to_owned(); if columns.sizes { 4 } else { 1 }]);
     }
-    if columns.tags {
-        cells.push(one_line(&run.marks.tags.join(",")));
-    }
     if columns.labels {
-        cells.push(one_line(run.marks.label.as_deref().unwrap_or_default()));
+        let tags = run.marks.tags.join(",");
+        let tags = if tags.is_empty() { tags } else { format!("[{tags}]") };
+        let words = [run.marks.label.clone().unwrap_or_default(), tags];
+        cells.push(one_line(words.join(" ").trim()));
     }
     cells.push(source);
     cells

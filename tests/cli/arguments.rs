@@ -2,7 +2,7 @@
 
 use crate::program::Bench;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 17] = [
     "init",
     "add-volume",
     "backup",
@@ -17,6 +17,9 @@ const COMMANDS: [&str; 14] = [
     "runs",
     "volumes",
     "ls",
+    "find",
+    "diff",
+    "history",
 ];
 
 #[test]

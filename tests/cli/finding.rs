@@ -12,11 +12,11 @@ fn three_runs() -> Bench {
     bench.write("src/photo.JPG", &[b'p'; 70_000]);
     bench.on_catalog("backup src --name src -q").with_code(0);
     bench.write("src/docs/letter.txt", b"two, and longer");
-    std::fs::remove_file(bench.path("src/docs/gone.txt")).unwrap();
+    std::fs::remove_file(bench.path("src/docs/gone.txt")).expect("a file that can be removed");
     bench.on_catalog("backup src --name src -q").with_code(0);
     bench.write("src/docs/gone.txt", b"back");
     bench.on_catalog("backup src --name src -q").with_code(0);
-    std::fs::rename(bench.path("disk1"), bench.path("away")).unwrap();
+    std::fs::rename(bench.path("disk1"), bench.path("away")).expect("a volume that can be moved");
     bench
 }
 

@@ -16,6 +16,9 @@ fn without_a_catalog_every_command_says_so_and_makes_none() {
         "restore a b",
         "restore-folder a b",
         "revert-to-run 1 b",
+        "history a",
+        "find a",
+        "diff 1 2",
     ];
     for line in lines {
         let said = bench.on_catalog(line).with_code(10);
@@ -140,7 +143,7 @@ fn tags_labels_and_hosts_tell_runs_apart_and_outlive_the_catalog() {
         runs.map(|run| run["run"].as_i64().unwrap()).collect::<Vec<_>>()
     };
     bench.on_catalog("backup src -q").with_code(0);
-    assert!(!bench.on_catalog("runs").with_code(0).out.contains("TAGS"));
+    assert!(!bench.on_catalog("runs").with_code(0).out.contains("LABEL"));
     bench.on_catalog("backup src -q --tag trip,raw --tag best --label moving").with_code(0);
     bench.on_catalog("backup src -q --host attic --tag trip").with_code(0);
     for bad in ["--tag a,,b", "--host a:b"] {
@@ -163,7 +166,7 @@ fn tags_labels_and_hosts_tell_runs_apart_and_outlive_the_catalog() {
     };
     check();
     let said = bench.on_catalog("runs -v").with_code(0);
-    assert!(said.out.contains("SIZE") && said.out.contains("trip,raw,best  moving"), "{}", said.out);
+    assert!(said.out.contains("SIZE") && said.out.contains("  moving [trip,raw,best]"), "{}", said.out);
     std::fs::remove_file(bench.path("backup.cat")).unwrap();
     bench.on_catalog("rebuild-catalog --volume disk1 -q").with_code(0);
     check();

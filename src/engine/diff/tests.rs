@@ -1,3 +1,5 @@
+//! `diff`: runs and directories made by hand.
+
 use super::*;
 use crate::engine::test_repo::{FileNode, MTIME_NS, Node, TestRepo};
 use std::os::unix::fs::PermissionsExt;
@@ -48,7 +50,7 @@ fn two_runs_are_merged_and_the_other_way_round_is_the_mirror() {
     assert_eq!(lines(&repo, &options("1", "3", "/src/d")).0, "Md/x");
     assert_eq!(lines(&repo, &options("1", "3", "d-e")).0, "-d-e/ -d-e/y");
     assert_eq!(lines(&repo, &options("1", "3", "mode")).0, "Umode");
-    let missing = diff(&repo.repository, &options("1", "3", "mood"), &mut |_, _, _| {});
+    let missing = diff(&repo.repository, &options("1", "3", "mdoe"), &mut |_, _, _| {});
     assert!(missing.unwrap_err().to_string().contains("did you mean mode?"));
 }
 

@@ -10,7 +10,7 @@ pub use self::criteria::SizeTest;
 pub use self::holders::Holder;
 
 use self::criteria::Criteria;
-use super::error::Result;
+use super::error::{EngineError, Result};
 use super::repository::Repository;
 use super::select::{scope, source_words};
 use crate::catalog::row::{StoredObject, StoredVersion};
@@ -73,21 +73,32 @@ pub struct FindReport {
     pub versions: u64,
 }
 
-/// Hands every version that passes to `each`: all of one path one behind the other, the oldest first.
+/// Hands every version that passes to `each`, until that returns false: all of one path one behind the other, the oldest
+/// first; content by content where a holder is asked for.
 ///
 /// # Errors
 /// `Usage` for a pattern that has no meaning, a source or run that is not there, a holder that is none or several.
-pub fn find(repository: &Repository, options: &FindOptions, each: &mut dyn FnMut(Found)) -> Result<FindReport> {
+pub fn find(repository: &Repository, options: &FindOptions, each: &mut dyn FnMut(Found) -> bool) -> Result<FindReport> {
     let criteria = Criteria::new(options)?;
     let scope = scope(repository, options.run.as_ref(), options.source.as_deref())?;
     let scope = scope.into_iter().map(|(source, run)| (source.id, (source_words(&source), run.map(|run| run.seq))));
-    let mut search =
-        Search { repository, options, criteria, scope: scope.collect(), each, report: FindReport::default() };
-    match &options.holder {
-        Some(holder) => holders::for_each_version(repository, holder, &mut |user| search.take(user))?,
-        None => search.go_through()?,
+    let mut search = Search {
+        repository,
+        options,
+        criteria,
+        scope: scope.collect(),
+        each,
+        report: FindReport::default(),
+        is_over: false,
+    };
+    let searched = match &options.holder {
+        Some(holder) => holders::for_each_version(repository, holder, &mut |user| search.take(user)),
+        None => search.go_through(),
+    };
+    match searched {
+        Err(error) if !search.is_over => Err(error),
+        _ => Ok(search.report),
     }
-    Ok(search.report)
 }
 
 /// A version with the path that it has in full.
@@ -104,8 +115,10 @@ struct Search<'r> {
     criteria: Criteria,
     /// Sources that are searched, each with its run where one was given.
     scope: HashMap<SourceId, (String, Option<RunSeq>)>,
-    each: &'r mut dyn FnMut(Found),
+    each: &'r mut dyn FnMut(Found) -> bool,
     report: FindReport,
+    /// Nobody wants more.
+    is_over: bool,
 }
 
 impl Search<'_> {
@@ -142,7 +155,7 @@ impl Search<'_> {
             _ => None,
         };
         self.report.versions += 1;
-        (self.each)(Found {
+        let wants_more = (self.each)(Found {
             source: source.clone(),
             path: found.path,
             first_run: found.runs.0,
@@ -150,7 +163,11 @@ impl Search<'_> {
             version: found.version,
             file_hash,
         });
-        Ok(())
+        if wants_more {
+            return Ok(());
+        }
+        self.is_over = true;
+        Err(EngineError::Output(std::io::ErrorKind::BrokenPipe.into()))
     }
 }
 
@@ -194,6 +211,7 @@ mod tests {
             let last = found.last_run.map(|run| run.to_string()).unwrap_or_default();
             let path = String::from_utf8_lossy(&found.path).into_owned();
             lines.push(format!("{}{path} {}-{last}", found.source.trim_start_matches("host:"), found.first_run));
+            true
         });
         assert_eq!(report.unwrap().versions, lines.len() as u64);
         lines
@@ -233,7 +251,7 @@ mod tests {
         assert_eq!(found(&repo, of("2", "")), ["/srcd/a.txt 2-2"]);
         assert_eq!(found(&repo, of("latest~2", "/src")), ["/srcd/a.txt 1-1"]);
         assert_eq!(found(&repo, of("latest", "")), ["/elsea.txt 4-"]);
-        assert!(find(&repo.repository, &named("[a"), &mut |_| {}).unwrap_err().to_string().contains("[a"));
+        assert!(find(&repo.repository, &named("[a"), &mut |_| true).unwrap_err().to_string().contains("[a"));
     }
 
     #[test]
@@ -270,7 +288,7 @@ mod tests {
         assert_eq!(found(&repo, of_block), ["/srcd/Old.TXT 1-"]);
         for holder in [Holder::Block("0".repeat(9).parse().unwrap()), Holder::Volume("none".to_owned())] {
             let options = FindOptions { holder: Some(holder), ..FindOptions::default() };
-            assert!(find(&repo.repository, &options, &mut |_| {}).unwrap_err().to_string().contains("there is no"));
+            assert!(find(&repo.repository, &options, &mut |_| true).unwrap_err().to_string().contains("there is no"));
         }
     }
 }
