@@ -13,6 +13,7 @@ use raidtape::model::moment::Moment;
 use raidtape::model::run_marks::RunMarks;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
 
 /// List the runs
 #[derive(Debug, Args)]
@@ -38,7 +39,7 @@ pub struct RunsArgs {
     tags: Vec<String>,
     /// Only the newest N of those that fit
     #[arg(long, value_name = "N")]
-    last: Option<usize>,
+    last: Option<NonZeroUsize>,
     /// Only runs that began on this day or later: `2026-09-01`, `2026-09-01 12:30`
     #[arg(long, value_name = "DATE", value_parser = values::moment)]
     since: Option<Moment>,
@@ -92,7 +93,7 @@ fn options(args: &RunsArgs) -> RunsOptions {
         tags: args.tags.iter().map(|list| list.split(',').map(|tag| tag.trim().to_owned()).collect()).collect(),
         since: args.since,
         until: args.until,
-        last: args.last,
+        last: args.last.map(NonZeroUsize::get),
     }
 }
 

@@ -313,7 +313,9 @@ fn look_in(
     let Some(path) = wanted.inside(&source) else { return Ok(Err(wanted.outside(&source))) };
     let as_of = AsOf { source: source.id, run: run.seq };
     if !path.is_empty() && view::entry(conn, as_of, &path)?.is_none() {
+        let is_elsewhere = !history::versions_of(conn, as_of.source, &path)?.is_empty();
         let hint = match meant(repository, as_of, &path)? {
+            _ if is_elsewhere => format!("other runs have it: `raidtape history {}` lists them", show(&path)),
             Some(meant) => format!("did you mean {}?", show(&meant)),
             None => "`raidtape ls` shows what is there, --run N looks into another run".to_owned(),
         };

@@ -204,6 +204,7 @@ fn a_listing_is_of_any_run_in_any_order_and_a_slip_is_answered() {
         ("ls dosc/small", "did you mean docs/small?"),
         ("ls Zoo", "did you mean zoo?"),
         ("ls 1: --run 2", "named twice"),
+        ("ls docs/large", "other runs have it: `raidtape history docs/large`"),
         ("ls 7:docs", "no run 7"),
         ("ls 3:x", "no run 3"),
     ] {
