@@ -120,3 +120,13 @@ fn runs_are_compared_with_each_other_and_with_a_directory() {
     let said = bench.on_catalog("diff 1 2 docs/gone").with_code(2);
     assert!(said.err.contains("docs/gone is not in run 1"), "{}", said.err);
 }
+
+#[test]
+fn a_volume_inside_the_directory_is_no_difference() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    bench.write("src/f", b"x");
+    bench.on_catalog("add-volume src/disk1").with_code(0);
+    bench.on_catalog("backup src -q").with_code(0);
+    assert_eq!(bench.on_catalog("diff latest src -q").with_code(0).out, "");
+}

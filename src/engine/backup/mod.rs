@@ -36,6 +36,7 @@ mod writer;
 use self::attempt::{AttemptDone, AttemptEnd, AttemptPlan, attempt};
 pub use self::dry_run::{DryRunReport, dry_run};
 pub use self::origin::StreamOptions;
+pub(super) use self::origin::own_inodes;
 
 use self::origin::Origin;
 use self::prior::Prior;

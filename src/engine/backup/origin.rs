@@ -208,7 +208,8 @@ fn open_walk(repository: &Repository, root: &Path, (threads, selection): (usize,
     )?)
 }
 
-fn own_inodes(repository: &Repository) -> HashSet<(u64, u64)> {
+/// Device and inode of what belongs to the repository itself: the catalog's files and the volumes that are here.
+pub fn own_inodes(repository: &Repository) -> HashSet<(u64, u64)> {
     let catalog = repository.catalog.path();
     let beside = ["", "-wal", "-shm", "-journal", ".lock"].map(|suffix| {
         let mut path = catalog.as_os_str().to_owned();

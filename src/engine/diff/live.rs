@@ -7,6 +7,7 @@ use crate::catalog::row::StoredObject;
 use crate::catalog::view::{self, AsOf, Walk};
 use crate::catalog::{contents, view::Entry as Stored};
 use crate::codec::hash::{FileHasher, PIECE_LEN, piece_hash};
+use crate::engine::backup::own_inodes;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::repository::Repository;
 use crate::engine::select::pick;
@@ -58,10 +59,16 @@ pub fn diff_dir(repository: &Repository, options: &DiffDirOptions, each: &mut Ea
         let path = show(&picked.path);
         return Err(EngineError::Usage(format!("{path} is no directory in run {}; give one", picked.run.seq)));
     }
+    let own = own_inodes(repository);
     let options_of_walk = WalkOptions {
         threads: WALK_THREADS,
         lookahead_entries: LOOKAHEAD,
-        select: Arc::new(|_, _| Select::Take),
+        // As a backup does: the repository itself is in no run.
+        select: Arc::new(
+            move |_: &[u8], stat: &Stat| {
+                if own.contains(&(stat.dev, stat.ino)) { Select::Skip } else { Select::Take }
+            },
+        ),
         selection: Arc::new(Selection::default()),
     };
     let mut walker = Walker::open(&options.dir, options_of_walk)?;
@@ -89,6 +96,9 @@ impl Beside<'_, '_> {
         let stored = view::children(conn, self.as_of, &join(&self.top, &listing.path))?;
         let mut stored: BTreeMap<Vec<u8>, Stored> =
             stored.into_iter().map(|entry| (crate::model::path::split(&entry.path).1.to_vec(), entry)).collect();
+        for name in &listing.skipped {
+            stored.remove(name);
+        }
         for (name, problem) in &listing.unreadable {
             stored.remove(name);
             self.report.problems.push(problem.clone());
