@@ -4,6 +4,7 @@ use super::error::{CatalogError, Result};
 use crate::format::manifest::{ManifestMeta, RunCounts};
 use crate::model::ids::{RunSeq, RunUuid, SourceId, StateDigest};
 use crate::model::problem::Problem;
+use crate::model::run_marks::RunMarks;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 /// A source.
@@ -73,10 +74,13 @@ pub struct Run {
     pub manifest: Option<[u8; 32]>,
     /// Its counts.
     pub counts: RunCounts,
+    /// What its maker called it.
+    pub marks: RunMarks,
 }
 
 const RUN_COLUMNS: &str = "seq, uuid, source, state, prev, started_ns, ended_ns, digest, manifest, added, modified,
-     metadata, deleted, unchanged, problems, bytes_total, bytes_read, bytes_new, bytes_stored";
+     metadata, deleted, unchanged, problems, bytes_total, bytes_read, bytes_new, bytes_stored, label,
+     tags";
 
 fn run_from_row(row: &Row<'_>) -> Result<Run> {
     let state: String = row.get(3)?;
@@ -106,7 +110,17 @@ fn run_from_row(row: &Row<'_>) -> Result<Run> {
             bytes_new: count(17)?,
             bytes_stored: count(18)?,
         },
+        marks: RunMarks { label: row.get(19)?, tags: tags_of(row.get::<_, Option<String>>(20)?.as_deref()) },
     })
+}
+
+/// Column `tags`: one behind the other with commas between them, which no tag has.
+fn tags_words(tags: &[String]) -> Option<String> {
+    (!tags.is_empty()).then(|| tags.join(","))
+}
+
+fn tags_of(words: Option<&str>) -> Vec<String> {
+    words.map(|words| words.split(',').map(str::to_owned).collect()).unwrap_or_default()
 }
 
 fn select_runs(conn: &Connection, rest: &str, values: impl rusqlite::Params) -> Result<Vec<Run>> {
@@ -132,6 +146,29 @@ pub fn get(conn: &Connection, seq: RunSeq) -> Result<Option<Run>> {
 /// The newest complete run of a source.
 pub fn newest_complete(conn: &Connection, source: SourceId) -> Result<Option<Run>> {
     Ok(select_runs(conn, "WHERE source = ?1 AND state = 'complete' ORDER BY seq DESC LIMIT 1", [source.0])?.pop())
+}
+
+/// The complete run of a source that has `back` complete ones behind it.
+pub fn nth_newest_complete(conn: &Connection, source: SourceId, back: u32) -> Result<Option<Run>> {
+    let rest = "WHERE source = ?1 AND state = 'complete' ORDER BY seq DESC LIMIT 1 OFFSET ?2";
+    Ok(select_runs(conn, rest, params![source.0, back])?.pop())
+}
+
+/// The newest complete run of a source that began before an instant.
+pub fn newest_complete_before(conn: &Connection, source: SourceId, before_ns: i64) -> Result<Option<Run>> {
+    let rest = "WHERE source = ?1 AND state = 'complete' AND started_ns < ?2 ORDER BY seq DESC LIMIT 1";
+    Ok(select_runs(conn, rest, params![source.0, before_ns])?.pop())
+}
+
+/// The first complete run of a source.
+pub fn oldest_complete(conn: &Connection, source: SourceId) -> Result<Option<Run>> {
+    Ok(select_runs(conn, "WHERE source = ?1 AND state = 'complete' ORDER BY seq LIMIT 1", [source.0])?.pop())
+}
+
+/// How many complete runs a source has.
+pub fn count_complete(conn: &Connection, source: SourceId) -> Result<u64> {
+    let sql = "SELECT count(*) FROM runs WHERE source = ?1 AND state = 'complete'";
+    Ok(conn.query_row(sql, [source.0], |row| row.get::<_, i64>(0)).map(i64::cast_unsigned)?)
 }
 
 /// Runs that a crash left open.
@@ -190,8 +227,17 @@ pub fn set_floor(conn: &Connection, floor: RunSeq) -> Result<()> {
 /// Adds a run in state `open`.
 pub fn insert_open(conn: &Connection, run: &Run) -> Result<()> {
     conn.execute(
-        "INSERT INTO runs(seq, uuid, source, kind, state, prev, started_ns) VALUES(?1, ?2, ?3, 'backup', 'open', ?4, ?5)",
-        params![run.seq.0, run.uuid.0, run.source.0, run.prev.map(|prev| prev.0), run.started_ns],
+        "INSERT INTO runs(seq, uuid, source, kind, state, prev, started_ns, label, tags)
+         VALUES(?1, ?2, ?3, 'backup', 'open', ?4, ?5, ?6, ?7)",
+        params![
+            run.seq.0,
+            run.uuid.0,
+            run.source.0,
+            run.prev.map(|prev| prev.0),
+            run.started_ns,
+            run.marks.label,
+            tags_words(&run.marks.tags),
+        ],
     )?;
     Ok(())
 }
@@ -202,13 +248,13 @@ pub fn set_state(conn: &Connection, seq: RunSeq, state: RunState) -> Result<()> 
     Ok(())
 }
 
-/// Makes a run complete with its digest, manifest and counts.
+/// Makes a run complete with its digest, manifest, counts, label and tags.
 pub fn complete(conn: &Connection, run: &Run) -> Result<()> {
     let counts = &run.counts;
     conn.execute(
         "UPDATE runs SET state = 'complete', ended_ns = ?2, digest = ?3, manifest = ?4, added = ?5, modified = ?6,
          metadata = ?7, deleted = ?8, unchanged = ?9, problems = ?10, bytes_total = ?11, bytes_read = ?12,
-         bytes_new = ?13, bytes_stored = ?14, prev = ?15 WHERE seq = ?1",
+         bytes_new = ?13, bytes_stored = ?14, prev = ?15, label = ?16, tags = ?17 WHERE seq = ?1",
         params![
             run.seq.0,
             run.ended_ns,
@@ -225,6 +271,8 @@ pub fn complete(conn: &Connection, run: &Run) -> Result<()> {
             counts.bytes_new.cast_signed(),
             counts.bytes_stored.cast_signed(),
             run.prev.map(|prev| prev.0),
+            run.marks.label,
+            tags_words(&run.marks.tags),
         ],
     )?;
     Ok(())

@@ -2,8 +2,8 @@
 //! options stand in its own file.
 
 use super::{
-    add_volume, backup, dump, generate, genmeta, init, list_changes, ls, profile, rebuild_catalog, restore,
-    restore_folder, revert_to_run, validate, values,
+    add_volume, backup, diff, dump, find, generate, genmeta, history, init, list_changes, ls, profile, rebuild_catalog,
+    restore, restore_folder, revert_to_run, validate, values,
 };
 use clap::{Args, Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
@@ -99,6 +99,9 @@ pub enum Command {
     Runs(super::runs::RunsArgs),
     Volumes(super::volumes::VolumesArgs),
     Ls(ls::LsArgs),
+    History(history::HistoryArgs),
+    Find(Box<find::FindArgs>),
+    Diff(diff::DiffArgs),
     Report(super::report::ReportArgs),
     Stats(super::stats::StatsArgs),
     Status(super::status::StatusArgs),

@@ -12,6 +12,7 @@ use raidtape::engine::backup::{BackupOptions, BackupReport, backup};
 use raidtape::engine::repository::Access;
 use raidtape::engine::{EngineError, Exit, Repository};
 use raidtape::model::ids::{RunSeq, RunUuid};
+use raidtape::model::run_marks::RunMarks;
 use serde::Serialize;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ Examples:
   raidtape --catalog backup.cat backup ~/photos --volume /mnt/disk1/raidtape
   raidtape backup /mnt/snapshot --name /home --max-workers 4 -q
   raidtape backup ~/photos -n -v
+  raidtape backup ~/photos --tag trip,raw --label 'before the clean-up'
   raidtape backup /etc /home /srv/www --name all
   raidtape backup / -x --exclude-caches -e '*.o' -e '/var/tmp/*'
   find . -type f -newer mark -print0 | raidtape backup . --name new --files-from-raw -
@@ -38,6 +40,15 @@ pub struct BackupArgs {
     /// Name of the source; runs of one name follow each other [default: the absolute path]
     #[arg(long)]
     name: Option<String>,
+    /// Tags of the run, to find it by: one, or several like `a,b`; may be repeated
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// A few words for people, like "before the move"; `runs` shows them
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
+    /// The host that the source counts as of [default: this one]
+    #[arg(long, value_name = "NAME", value_parser = values::host)]
+    host: Option<String>,
     /// Threads that read, hash and compress [default: one per core]
     #[arg(long, value_name = "N", value_parser = values::threads)]
     max_workers: Option<NonZeroUsize>,
@@ -86,7 +97,7 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
         let text = "there is no standard input to read from; open it, or name a file or command";
         return Err(EngineError::Usage(text.to_owned()).into());
     }
-    let options = options(args);
+    let options = options(args)?;
     if args.dry_run {
         return super::dry_run::run(session, &options);
     }
@@ -141,11 +152,15 @@ fn roots(args: &BackupArgs) -> Vec<PathBuf> {
     args.dirs.iter().cloned().chain(args.stream.dirs()).collect()
 }
 
-fn options(args: &BackupArgs) -> BackupOptions {
-    BackupOptions {
+fn options(args: &BackupArgs) -> Result<BackupOptions, EngineError> {
+    let marks =
+        RunMarks::new(args.label.as_deref(), args.tags.iter().map(String::as_str)).map_err(EngineError::Usage)?;
+    Ok(BackupOptions {
         roots: roots(args),
         stream: args.stream.options(),
         name: args.name.clone(),
+        host: args.host.clone(),
+        marks,
         workers: args.max_workers.map(NonZeroUsize::get),
         write_workers: args.max_write_workers.map(NonZeroUsize::get),
         single_threaded: args.single_threaded,
@@ -157,7 +172,7 @@ fn options(args: &BackupArgs) -> BackupOptions {
         verify_after_write: args.verify_after_write,
         force: args.force,
         select: args.select.options(),
-    }
+    })
 }
 
 fn open(session: &mut Session, args: &BackupArgs) -> Result<Repository, EngineError> {

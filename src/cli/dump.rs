@@ -1,12 +1,12 @@
 //! `dump`.
 
 use super::session::Session;
-use super::values::{self, RunName};
 use clap::Args;
 use raidtape::engine::repository::Access;
 use raidtape::engine::restore::dump::{DumpOptions, dump};
 use raidtape::engine::{EngineError, Exit};
 use raidtape::model::path::show;
+use raidtape::model::run_spec::RunSpec;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
@@ -24,9 +24,9 @@ Examples:
 pub struct DumpArgs {
     /// Path inside the source, or absolute below its root
     path: OsString,
-    /// As of this run: a number, or `latest` [default: the newest of the source]
-    #[arg(long, value_parser = values::run_name)]
-    run: Option<RunName>,
+    /// As of this run: a number, `latest`, `latest~N` or `@DATE` [default: the newest of the source]
+    #[arg(long)]
+    run: Option<RunSpec>,
     /// Which source, where several fit: its name, or host:name
     #[arg(long)]
     source: Option<String>,
@@ -35,11 +35,8 @@ pub struct DumpArgs {
 /// Writes it.
 pub fn run(session: &mut Session, args: &DumpArgs) -> anyhow::Result<Exit> {
     let mut repository = session.open(Access::Read)?;
-    let options = DumpOptions {
-        path: args.path.as_bytes().to_vec(),
-        run: args.run.and_then(RunName::number),
-        source: args.source.clone(),
-    };
+    let options =
+        DumpOptions { path: args.path.as_bytes().to_vec(), run: args.run.clone(), source: args.source.clone() };
     let progress = session.progress_beside_stdout();
     let dumped = dump(&mut repository, &options, (session.out.bytes(), &progress));
     progress.finish();

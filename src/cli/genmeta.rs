@@ -1,12 +1,13 @@
 //! `genmeta`.
 
-use super::session::{Session, run_number};
-use super::values::{self, RunName};
+use super::session::Session;
 use super::words;
 use clap::Args;
 use raidtape::engine::Exit;
 use raidtape::engine::genmeta::{GenmetaOptions, genmeta};
 use raidtape::engine::repository::Access;
+use raidtape::engine::select::run_named;
+use raidtape::model::run_spec::RunSpec;
 
 /// Write beside each block, as JSON, which files it holds
 #[derive(Debug, Args)]
@@ -19,15 +20,20 @@ Examples:
   raidtape genmeta
   raidtape genmeta --run latest")]
 pub struct GenmetaArgs {
-    /// Only for blocks that this run needs: a number, or `latest`
-    #[arg(long, value_parser = values::run_name)]
-    run: Option<RunName>,
+    /// Only for blocks that this run needs: a number, `latest`, `latest~N` or `@DATE`
+    #[arg(long)]
+    run: Option<RunSpec>,
+    /// Whose run, where several sources have runs: its name, or host:name
+    #[arg(long, requires = "run")]
+    source: Option<String>,
 }
 
 /// Writes them.
 pub fn run(session: &mut Session, args: &GenmetaArgs) -> anyhow::Result<Exit> {
     let mut repository = session.open(Access::Write)?;
-    let options = GenmetaOptions { run: args.run.map(|run| run_number(&repository, run)).transpose()? };
+    let run = args.run.as_ref().map(|run| run_named(&repository, run, args.source.as_deref())).transpose()?;
+    let run = run.map(|run| run.seq);
+    let options = GenmetaOptions { run };
     let progress = session.progress();
     let report = genmeta(&mut repository, &options, &progress);
     progress.finish();

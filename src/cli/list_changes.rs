@@ -2,14 +2,15 @@
 
 use super::output::Output;
 use super::paths::{self, JsonPath};
-use super::session::{Session, run_number};
-use super::values::{self, RunName};
+use super::session::Session;
 use super::words;
 use clap::Args;
 use raidtape::catalog::changes::ChangeKind;
 use raidtape::engine::Exit;
 use raidtape::engine::list_changes::{ChangesReport, list_changes};
 use raidtape::engine::repository::Access;
+use raidtape::engine::select::run_named;
+use raidtape::model::run_spec::RunSpec;
 use serde::Serialize;
 
 /// List what a run changed against the run before it
@@ -22,15 +23,17 @@ Examples:
   raidtape list-changes latest
   raidtape list-changes 7 --json | jq -r 'select(.change == \"deleted\").path'")]
 pub struct ListChangesArgs {
-    /// A number, or `latest`
-    #[arg(value_parser = values::run_name)]
-    run: RunName,
+    /// A number, `latest`, `latest~N` or `@DATE`
+    run: RunSpec,
+    /// Whose run, where several sources have runs: its name, or host:name
+    #[arg(long)]
+    source: Option<String>,
 }
 
 /// Lists them.
 pub fn run(session: &mut Session, args: &ListChangesArgs) -> anyhow::Result<Exit> {
     let repository = session.open(Access::Read)?;
-    let run = run_number(&repository, args.run)?;
+    let run = run_named(&repository, &args.run, args.source.as_deref())?.seq;
     let out = &mut session.out;
     let report = list_changes(&repository, run, &mut |kind, path| print(out, kind, path))?;
     if out.is_json {

@@ -3,14 +3,14 @@
 use super::output::Output;
 use super::paths::{self, JsonPath};
 use super::session::Session;
-use super::values::{self, RunName};
-use super::words;
+use super::{values, words};
 use clap::Args;
-use raidtape::engine::Exit;
-use raidtape::engine::ls::{LsEntry, LsOptions, ls};
+use raidtape::engine::ls::{LsEntry, LsOptions, LsSort, ls};
 use raidtape::engine::repository::Access;
+use raidtape::engine::{EngineError, Exit};
 use raidtape::format::sidecar::base64;
 use raidtape::model::entry::EntryKind;
+use raidtape::model::run_spec::RunSpec;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -19,39 +19,61 @@ use std::os::unix::ffi::OsStrExt;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 PATH is relative to the source's root, or absolute below it; without it, the root.
+RUN: is a number, `latest`, `latest~N` or `@DATE`; a path that begins so is `./7:name`.
+-l shows mode, owner, group, size and last change, with -v also the time of birth.
 
 Examples:
   raidtape ls
-  raidtape ls -lR photos/2026 --run 7         (-l: last changed, then born)
+  raidtape ls -lR latest~1:photos/2026
+  raidtape ls -lR --sort size photos | head
   raidtape ls /home/me/photos --json | jq -r .path")]
 pub struct LsArgs {
-    /// A directory or a file of the source
+    /// A directory or a file of the source, as of a run
+    #[arg(value_name = "[RUN:]PATH")]
     path: Option<OsString>,
-    /// As of this run: a number, or `latest` [default: the newest of the source]
-    #[arg(long, value_parser = values::run_name)]
-    run: Option<RunName>,
+    /// As of this run: a number, `latest`, `latest~N` or `@DATE` [default: the newest of the source]
+    #[arg(long)]
+    run: Option<RunSpec>,
     /// Which source, where several fit: its name, or host:name
     #[arg(long)]
     source: Option<String>,
-    /// Also kind, mode, owner, size, time of the last change and time of birth
+    /// Also kind, mode, owner, size and time of the last change
     #[arg(short)]
     long: bool,
     /// Also all below it
     #[arg(short = 'R', long)]
     recursive: bool,
+    /// Largest (`size`) or newest (`time`) first, or by `name`; with -R over all that is listed
+    #[arg(long, value_name = "ORDER", value_parser = values::ls_sort)]
+    sort: Option<LsSort>,
+    /// The other way round
+    #[arg(short, long)]
+    reverse: bool,
 }
 
 /// Lists it.
 pub fn run(session: &mut Session, args: &LsArgs) -> anyhow::Result<Exit> {
     let repository = session.open(Access::Read)?;
+    let given = args.path.as_ref().map(|path| path.as_bytes()).unwrap_or_default();
+    let (run, path) = match RunSpec::before_path(given) {
+        Some((run, path)) => (Some(run), path),
+        None => (None, given),
+    };
+    if run.is_some() && args.run.is_some() {
+        let sentence = "the run is named twice, before the path and by --run; a path that begins so is `./7:name`";
+        return Err(EngineError::Usage(sentence.to_owned()).into());
+    }
     let options = LsOptions {
-        path: args.path.as_ref().map(|path| path.as_bytes().to_vec()).unwrap_or_default(),
-        run: args.run.and_then(RunName::number),
+        path: path.to_vec(),
+        run: run.or_else(|| args.run.clone()),
         source: args.source.clone(),
         recursive: args.recursive,
+        sort: args.sort,
+        reverse: args.reverse,
     };
+    let shown = Shown { long: args.long, birth: session.global.verbose };
     let out = &mut session.out;
-    let report = ls(&repository, &options, &mut |entry| print(out, &entry, args.long))?;
+    let report = ls(&repository, &options, &mut |entry| print(out, &entry, shown))?;
     if out.is_json {
         out.document("summary", &report);
     }
@@ -105,7 +127,14 @@ impl<'a> From<&'a LsEntry> for Node<'a> {
     }
 }
 
-fn print(out: &mut Output, entry: &LsEntry, is_long: bool) {
+/// What is shown beside the path.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    long: bool,
+    birth: bool,
+}
+
+fn print(out: &mut Output, entry: &LsEntry, shown: Shown) {
     if out.is_json {
         return out.document("node", &Node::from(entry));
     }
@@ -113,7 +142,7 @@ fn print(out: &mut Output, entry: &LsEntry, is_long: bool) {
     if entry.kind == EntryKind::Dir {
         name.push('/');
     }
-    if !is_long {
+    if !shown.long {
         return out.line(&name);
     }
     if let Some(target) = &entry.link_target {
@@ -123,8 +152,9 @@ fn print(out: &mut Output, entry: &LsEntry, is_long: bool) {
     let mark = if entry.inconsistent { " (changed while it was read)" } else { "" };
     let who = |name: &[u8], number: u32| if name.is_empty() { number.to_string() } else { paths::words(name) };
     let born = entry.btime_ns.map_or_else(|| "-".to_owned(), words::minute);
+    let born = if shown.birth { format!("{born:>16} ") } else { String::new() };
     out.line(&format!(
-        "{} {:>8} {:>8} {size:>10} {} {born:>16} {name}{mark}",
+        "{} {:<8} {:<8} {size:>10} {} {born}{name}{mark}",
         mode_words(entry),
         who(&entry.user, entry.uid),
         who(&entry.group, entry.gid),

@@ -6,12 +6,15 @@ mod add_volume;
 mod args;
 mod backup;
 mod closed;
+mod diff;
 mod dry_run;
 mod dump;
+mod find;
 mod first_backup;
 mod generate;
 mod genmeta;
 mod heap;
+mod history;
 mod init;
 mod list_changes;
 mod lost;
@@ -108,6 +111,9 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<u8> {
         Command::Runs(args) => runs::run(session, args),
         Command::Volumes(args) => volumes::run(session, args),
         Command::Ls(args) => ls::run(session, args),
+        Command::History(args) => history::run(session, args),
+        Command::Find(args) => find::run(session, args),
+        Command::Diff(args) => diff::run(session, args),
         Command::Stats(args) => stats::run(session, args),
         Command::Report(args) => report::run(session, args),
         // Its codes are its own.
@@ -118,7 +124,17 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<u8> {
 
 impl Command {
     fn is_listing(&self) -> bool {
-        matches!(self, Self::ListChanges(_) | Self::Runs(_) | Self::Volumes(_) | Self::Ls(_) | Self::Stats(_))
+        matches!(
+            self,
+            Self::ListChanges(_)
+                | Self::Runs(_)
+                | Self::Volumes(_)
+                | Self::Ls(_)
+                | Self::Stats(_)
+                | Self::History(_)
+                | Self::Find(_)
+                | Self::Diff(_)
+        )
     }
 
     /// Whether it does nothing but write a result.

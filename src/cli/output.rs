@@ -9,6 +9,7 @@ pub struct Output {
     out: BufWriter<Stdout>,
     failed: Option<std::io::Error>,
     is_closed: bool,
+    is_watched: bool,
     /// One JSON document in place of words.
     pub is_json: bool,
     /// No words about success.
@@ -18,7 +19,8 @@ pub struct Output {
 impl Output {
     /// On this process's stdout.
     pub fn new(is_json: bool, is_quiet: bool) -> Self {
-        Self { out: BufWriter::new(std::io::stdout()), failed: None, is_closed: false, is_json, is_quiet }
+        let is_watched = std::io::stdout().is_terminal();
+        Self { out: BufWriter::new(std::io::stdout()), failed: None, is_closed: false, is_watched, is_json, is_quiet }
     }
 
     /// One line of a result.
@@ -29,6 +31,19 @@ impl Output {
         if let Err(error) = writeln!(self.out, "{text}") {
             self.close(error);
         }
+    }
+
+    /// One line of a result that is long in coming: on a terminal it is there at once.
+    pub fn line_now(&mut self, text: &str) {
+        self.line(text);
+        if self.is_watched {
+            self.flush();
+        }
+    }
+
+    /// Whether the reader went away, so that nothing more need be found for it.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// Where bytes go that are a result themselves; who writes them sees to errors.

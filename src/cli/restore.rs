@@ -2,11 +2,12 @@
 
 use super::restored::tell;
 use super::session::Session;
-use super::values::{self, RunName};
+use super::values;
 use clap::Args;
 use raidtape::engine::Exit;
 use raidtape::engine::repository::Access;
 use raidtape::engine::restore::{Overwrite, RestoreHow, RestoreOptions, restore};
+use raidtape::model::run_spec::RunSpec;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
@@ -36,9 +37,9 @@ pub struct WhatArgs {
     path: OsString,
     /// Where to
     dest: PathBuf,
-    /// As of this run: a number, or `latest` [default: the newest of the source]
-    #[arg(long, value_parser = values::run_name)]
-    run: Option<RunName>,
+    /// As of this run: a number, `latest`, `latest~N` or `@DATE` [default: the newest of the source]
+    #[arg(long)]
+    run: Option<RunSpec>,
     /// Which source, where several fit: its name, or host:name
     #[arg(long)]
     source: Option<String>,
@@ -79,7 +80,7 @@ pub fn options(what: &WhatArgs, args: &HowArgs, session: &Session) -> RestoreOpt
     RestoreOptions {
         path: what.path.as_bytes().to_vec(),
         dest: what.dest.clone(),
-        run: what.run.and_then(RunName::number),
+        run: what.run.clone(),
         source: what.source.clone(),
         overwrite: args.overwrite,
         workers: args.max_workers.map(NonZeroUsize::get),

@@ -3,12 +3,13 @@
 use super::restore::HowArgs;
 use super::restore_tree::{TreeArgs, tree_help};
 use super::restored::tell;
-use super::session::{Session, run_number};
-use super::values::{self, RunName};
+use super::session::Session;
 use clap::Args;
 use raidtape::engine::Exit;
 use raidtape::engine::repository::Access;
 use raidtape::engine::restore::{RevertOptions, revert_to_run};
+use raidtape::engine::select::run_named;
+use raidtape::model::run_spec::RunSpec;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -30,11 +31,13 @@ Examples:
   raidtape revert-to-run 7 /home/me --overwrite if-changed --delete --dry-run"
 ))]
 pub struct RevertToRunArgs {
-    /// A number, or `latest`
-    #[arg(value_parser = values::run_name)]
-    run: RunName,
+    /// A number, `latest`, `latest~N` or `@DATE`
+    run: RunSpec,
     /// Where to
     dest: PathBuf,
+    /// Whose run, where several sources have runs: its name, or host:name
+    #[arg(long)]
+    source: Option<String>,
     #[command(flatten)]
     how: HowArgs,
     #[command(flatten)]
@@ -45,7 +48,7 @@ pub struct RevertToRunArgs {
 pub fn run(session: &mut Session, args: &RevertToRunArgs) -> anyhow::Result<Exit> {
     let mut repository = session.open(Access::Read)?;
     let options = RevertOptions {
-        run: run_number(&repository, args.run)?,
+        run: run_named(&repository, &args.run, args.source.as_deref())?.seq,
         dest: args.dest.clone(),
         overwrite: args.how.overwrite,
         workers: args.how.max_workers.map(NonZeroUsize::get),

@@ -3,12 +3,9 @@
 use super::args::Global;
 use super::output::Output;
 use super::progress::{self, Progress, ProgressOptions};
-use super::values::RunName;
-use raidtape::catalog::runs::{self, RunState};
 use raidtape::catalog::volumes::VolumeRow;
 use raidtape::engine::repository::Access;
 use raidtape::engine::{EngineError, Repository};
-use raidtape::model::ids::RunSeq;
 use raidtape::model::nearest::nearest;
 use raidtape::volume::handle::VolumeError;
 use std::io::IsTerminal;
@@ -83,18 +80,4 @@ fn known_place(catalog: &Path, dir: &Path) -> String {
     near.filter(|(_, path)| *path != dir)
         .map(|(name, path)| format!("; did you mean {}, which is volume {name}?", path.display()))
         .unwrap_or_default()
-}
-
-/// The number of the run that the user named.
-pub fn run_number(repository: &Repository, name: RunName) -> Result<RunSeq, EngineError> {
-    match name {
-        RunName::Number(number) => Ok(number),
-        RunName::Latest => {
-            let all = runs::all(repository.catalog.conn())?;
-            let newest = all.iter().rev().find(|run| run.state == RunState::Complete);
-            newest.map(|run| run.seq).ok_or_else(|| {
-                EngineError::Usage("there is no complete run yet; make one with `raidtape backup DIR`".into())
-            })
-        }
-    }
 }

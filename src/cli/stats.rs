@@ -2,15 +2,16 @@
 
 use super::output::one_line;
 use super::paths::{self, JsonPath};
-use super::session::{Session, run_number};
+use super::session::Session;
 use super::table::{self, Align};
-use super::values::{self, RunName};
 use super::words;
 use clap::Args;
 use raidtape::catalog::sums::{DirGrowth, WholeSums};
 use raidtape::engine::Exit;
 use raidtape::engine::repository::Access;
+use raidtape::engine::select::run_named;
 use raidtape::engine::stats::{StatsOptions, StatsReport, dirs, stats};
+use raidtape::model::run_spec::RunSpec;
 use serde::Serialize;
 
 /// Runs in the table unless a run is named; JSON has all.
@@ -33,9 +34,9 @@ Examples:
   raidtape stats --run 7 --dirs 30
   raidtape stats --source /home --full --json")]
 pub struct StatsArgs {
-    /// This run alone: a number, or `latest`
-    #[arg(long, value_parser = values::run_name)]
-    run: Option<RunName>,
+    /// This run alone: a number, `latest`, `latest~N` or `@DATE`
+    #[arg(long)]
+    run: Option<RunSpec>,
     /// Only this source: its name, or host:name
     #[arg(long)]
     source: Option<String>,
@@ -67,7 +68,12 @@ struct DirLine {
 /// Tells it: first what is quick.
 pub fn run(session: &mut Session, args: &StatsArgs) -> anyhow::Result<Exit> {
     let repository = session.open(Access::Read)?;
-    let run = args.run.map(|name| run_number(&repository, name)).transpose()?;
+    let run = args
+        .run
+        .as_ref()
+        .map(|run| run_named(&repository, run, args.source.as_deref()))
+        .transpose()?
+        .map(|run| run.seq);
     let options = StatsOptions { run, source: args.source.clone(), dirs: args.dirs, is_full: args.full };
     let report = stats(&repository, &options)?;
     if session.out.is_json {

@@ -5,7 +5,7 @@ use comfy_table::{Attribute, Cell, CellAlignment, Color, ColumnConstraint, Conte
 use std::io::IsTerminal;
 
 /// Where even this does not fit, the terminal may wrap the line: better than one letter a line.
-const FLOW_MIN: u16 = 16;
+const FLOW_MIN: u16 = 12;
 
 /// How a column stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

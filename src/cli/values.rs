@@ -1,40 +1,13 @@
 //! The values of options: texts in, checked values or a sentence out.
 
+use raidtape::engine::find::SizeTest;
+use raidtape::engine::ls::LsSort;
 use raidtape::engine::restore::Overwrite;
-use raidtape::model::ids::RunSeq;
+use raidtape::model::entry::EntryKind;
+use raidtape::model::moment::Moment;
 use raidtape::model::params::{Compression, HashAlgo, Reserve, size_from_text};
 use std::num::NonZeroUsize;
 use std::time::Duration;
-
-/// How a run is named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunName {
-    /// By number.
-    Number(RunSeq),
-    /// The newest complete one.
-    Latest,
-}
-
-impl RunName {
-    /// The number; none for the newest, which the verbs that know the source find by themselves.
-    pub fn number(self) -> Option<RunSeq> {
-        match self {
-            Self::Number(number) => Some(number),
-            Self::Latest => None,
-        }
-    }
-}
-
-/// A number, or `latest`.
-pub fn run_name(text: &str) -> Result<RunName, String> {
-    if text == "latest" {
-        return Ok(RunName::Latest);
-    }
-    match text.parse::<i64>() {
-        Ok(number) if number > 0 => Ok(RunName::Number(RunSeq(number))),
-        _ => Err("a run is a number, see `raidtape runs`, or `latest`".to_owned()),
-    }
-}
 
 /// `10` (per cent) or `20G`.
 pub fn reserve(text: &str) -> Result<Reserve, String> {
@@ -47,6 +20,18 @@ pub fn reserve(text: &str) -> Result<Reserve, String> {
 pub fn size(text: &str) -> Result<u64, String> {
     let found = size_from_text(text).filter(|bytes| *bytes > 0);
     found.ok_or_else(|| "a size is a number with a unit, like `512M`, `2G` or `1.5GiB`".to_owned())
+}
+
+/// A host's name: what stands before the colon in `host:name`.
+pub fn host(text: &str) -> Result<String, String> {
+    let is_one =
+        !text.is_empty() && text.len() <= 255 && !text.contains([':', '/']) && !text.contains(char::is_control);
+    if is_one { Ok(text.to_owned()) } else { Err("a host is a name without `:` and `/`".to_owned()) }
+}
+
+/// `2026-09-01` or `2026-09-01 12:30`.
+pub fn moment(text: &str) -> Result<Moment, String> {
+    Moment::from_text(text).ok_or_else(|| "a date is like `2026-09-01` or `2026-09-01 12:30`".to_owned())
 }
 
 /// `zstd:3` or `none`.
@@ -63,6 +48,33 @@ pub fn hash_algo(text: &str) -> Result<HashAlgo, String> {
 pub fn overwrite(text: &str) -> Result<Overwrite, String> {
     let found = Overwrite::ALL.into_iter().find(|mode| mode.word() == text);
     found.ok_or_else(|| "choose `always`, `if-changed`, `if-newer` or `never`".to_owned())
+}
+
+/// `name`, `size` or `time`.
+pub fn ls_sort(text: &str) -> Result<LsSort, String> {
+    let found = LsSort::ALL.into_iter().find(|order| order.word() == text);
+    found.ok_or_else(|| "choose `name`, `size` or `time`".to_owned())
+}
+
+/// `+1G`, `-10k`, `4096`.
+pub fn size_test(text: &str) -> Result<SizeTest, String> {
+    let sentence = || "a size is like `+1G` (larger), `-10k` (smaller) or `4096`".to_owned();
+    let bytes = |text: &str| size_from_text(text).ok_or_else(sentence);
+    match (text.strip_prefix('+'), text.strip_prefix('-')) {
+        (Some(rest), _) => bytes(rest).map(SizeTest::Above),
+        (None, Some(rest)) => bytes(rest).map(SizeTest::Below),
+        (None, None) => bytes(text).map(SizeTest::Exactly),
+    }
+}
+
+/// `f`, `d` or `l`.
+pub fn kind(text: &str) -> Result<EntryKind, String> {
+    match text {
+        "f" => Ok(EntryKind::File),
+        "d" => Ok(EntryKind::Dir),
+        "l" => Ok(EntryKind::Symlink),
+        _ => Err("choose `f` (files), `d` (directories) or `l` (symlinks)".to_owned()),
+    }
 }
 
 /// Threads: 1 to 1024.
@@ -139,10 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_samples_threads_and_sizes_are_checked() {
-        assert_eq!(run_name("latest"), Ok(RunName::Latest));
-        assert_eq!(run_name("7"), Ok(RunName::Number(RunSeq(7))));
-        assert!(run_name("0").is_err() && run_name("-1").is_err() && run_name("newest").is_err());
+    fn samples_threads_and_sizes_are_checked() {
         assert_eq!(percentage("10%"), Ok(10.0));
         assert!(percentage("0").is_err() && percentage("101%").is_err() && percentage("NaN").is_err());
         assert!(threads("0").is_err() && threads("4").is_ok() && threads("9999").is_err());

@@ -1,6 +1,7 @@
 //! Numbers as people read them: sizes, counts, durations, times.
 
 use bytesize::ByteSize;
+use raidtape::model::ids::RunSeq;
 
 /// `9.8 MiB`, `30 MiB`, `98 B`.
 pub fn size(bytes: u64) -> String {
@@ -48,9 +49,15 @@ pub fn clock(seconds: u64) -> String {
 
 /// `2026-09-01 12:34` in the local time zone.
 pub fn minute(time_ns: i64) -> String {
-    match jiff::Timestamp::from_nanosecond(i128::from(time_ns)) {
-        Ok(time) => time.to_zoned(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
-        Err(_) => "?".to_owned(),
+    raidtape::engine::local_time::minute(time_ns)
+}
+
+/// The runs that saw a version: `3-5`, `4`, `7-` while it lives.
+pub fn run_range(first: RunSeq, last: Option<RunSeq>) -> String {
+    match last {
+        Some(last) if last == first => first.to_string(),
+        Some(last) => format!("{first}-{last}"),
+        None => format!("{first}-"),
     }
 }
 

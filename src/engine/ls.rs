@@ -2,13 +2,14 @@
 
 use super::error::Result;
 use super::repository::Repository;
-use super::select::{pick, source_words};
+use super::select::{Picked, pick, source_words};
 use crate::catalog::row::StoredObject;
 use crate::catalog::view::{self, Entry, Walk};
 use crate::catalog::{contents, interned};
 use crate::model::entry::EntryKind;
 use crate::model::ids::{FileHash, RunSeq};
 use crate::model::path::show;
+use crate::model::run_spec::RunSpec;
 use serde::{Serialize, Serializer};
 
 /// What to list.
@@ -17,11 +18,49 @@ pub struct LsOptions {
     /// A directory, or anything else, which lists itself; empty for the root.
     pub path: Vec<u8>,
     /// As of this run; the newest complete one when not given.
-    pub run: Option<RunSeq>,
+    pub run: Option<RunSpec>,
     /// `name` or `host:name`, where several sources fit.
     pub source: Option<String>,
     /// All below it, not only what lies directly in it.
     pub recursive: bool,
+    /// In this order, in place of that of directories and names, over all that is listed.
+    pub sort: Option<LsSort>,
+    /// The other way round.
+    pub reverse: bool,
+}
+
+/// An order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LsSort {
+    /// By path.
+    Name,
+    /// The largest first.
+    Size,
+    /// The newest first.
+    Time,
+}
+
+impl LsSort {
+    /// Every order.
+    pub const ALL: [Self; 3] = [Self::Name, Self::Size, Self::Time];
+
+    /// The word of the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Name => "name",
+            Self::Size => "size",
+            Self::Time => "time",
+        }
+    }
+
+    /// What is smaller comes first.
+    fn key(self, entry: &Entry) -> i128 {
+        match self {
+            Self::Name => 0,
+            Self::Size => -i128::from(entry.version.size),
+            Self::Time => -i128::from(entry.version.mtime_ns),
+        }
+    }
 }
 
 /// One path.
@@ -70,22 +109,51 @@ pub struct LsReport {
     pub source: String,
 }
 
-/// Hands the entries to `each`, by directory and name.
+/// Hands the entries to `each`, by directory and name unless the options say otherwise. What is sorted stays in memory
+/// by path and key alone.
 pub fn ls(repository: &Repository, options: &LsOptions, each: &mut dyn FnMut(LsEntry)) -> Result<LsReport> {
-    let picked = pick(repository, &options.path, options.run, options.source.as_deref())?;
+    let picked = pick(repository, &options.path, options.run.as_ref(), options.source.as_deref())?;
     let conn = repository.catalog.conn();
     let itself = view::entry(conn, picked.as_of(), &picked.path)?;
     match itself {
         Some(entry) if entry.version.kind != EntryKind::Dir => each(listed(repository, entry)?),
-        _ if options.recursive => {
-            let mut walk = Walk::below(conn, picked.as_of(), &picked.path)?;
-            while let Some(page) = walk.next_page(conn)? {
-                list_page(repository, page, each)?;
+        _ if options.sort.is_none() && !options.reverse => {
+            for_each_page(repository, (&picked, options), &mut |page| list_page(repository, page, each))?;
+        }
+        _ => {
+            let sort = options.sort.unwrap_or(LsSort::Name);
+            let mut keys: Vec<(i128, Vec<u8>)> = Vec::new();
+            for_each_page(repository, (&picked, options), &mut |page| {
+                keys.extend(page.into_iter().map(|entry| (sort.key(&entry), entry.path)));
+                Ok(())
+            })?;
+            keys.sort_unstable();
+            if options.reverse {
+                keys.reverse();
+            }
+            for (_, path) in keys {
+                let entry = view::entry(conn, picked.as_of(), &path)?;
+                entry.map_or(Ok(()), |entry| listed(repository, entry).map(&mut *each))?;
             }
         }
-        _ => list_page(repository, view::children(conn, picked.as_of(), &picked.path)?, each)?,
     }
     Ok(LsReport { run: picked.run.seq, source: source_words(&picked.source) })
+}
+
+fn for_each_page(
+    repository: &Repository,
+    (picked, options): (&Picked, &LsOptions),
+    each: &mut dyn FnMut(Vec<Entry>) -> Result<()>,
+) -> Result<()> {
+    let conn = repository.catalog.conn();
+    if !options.recursive {
+        return each(view::children(conn, picked.as_of(), &picked.path)?);
+    }
+    let mut walk = Walk::below(conn, picked.as_of(), &picked.path)?;
+    while let Some(page) = walk.next_page(conn)? {
+        each(page)?;
+    }
+    Ok(())
 }
 
 fn list_page(repository: &Repository, page: Vec<Entry>, each: &mut dyn FnMut(LsEntry)) -> Result<()> {
@@ -155,7 +223,16 @@ mod tests {
         assert_eq!(names(&repo, "", true), ["d", "d/b", "d/l"]);
         assert_eq!(names(&repo, "d", false), ["d/b", "d/l"]);
         assert_eq!(names(&repo, "d/b", true), ["d/b"]);
-        let options = LsOptions { path: b"d".to_vec(), run: Some(first), ..LsOptions::default() };
+        let sorted = |sort, reverse| {
+            let mut names = Vec::new();
+            let options = LsOptions { recursive: true, sort, reverse, ..LsOptions::default() };
+            ls(&repo.repository, &options, &mut |entry| names.push(show(&entry.path))).unwrap();
+            names
+        };
+        assert_eq!(sorted(Some(LsSort::Size), false), ["d/b", "d", "d/l"]);
+        assert_eq!(sorted(Some(LsSort::Size), true), ["d/l", "d", "d/b"]);
+        assert_eq!(sorted(None, true), ["d/l", "d/b", "d"]);
+        let options = LsOptions { path: b"d".to_vec(), run: Some(first.into()), ..LsOptions::default() };
         let mut seen = Vec::new();
         let report = ls(&repo.repository, &options, &mut |entry| seen.push(entry)).unwrap();
         assert_eq!((report.run, report.source.as_str()), (first, "host:/src"));

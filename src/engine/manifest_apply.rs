@@ -142,6 +142,7 @@ impl<'c> ManifestApply<'c> {
             // A full record is not the file that validate compares with.
             manifest: Some(manifest).filter(|_| self.meta.encoding == Encoding::Delta),
             counts: self.meta.counts,
+            marks: self.meta.marks.clone(),
         };
         if runs::get(self.conn, seq)?.is_none() {
             runs::insert_open(self.conn, &run)?;

@@ -7,14 +7,18 @@ pub mod add_volume;
 pub mod backup;
 pub mod block_file;
 mod chunk_ranges;
+pub mod diff;
 pub mod error;
 #[cfg(test)]
 mod every_crash_tests;
 #[cfg(test)]
 mod every_fault_tests;
+pub mod find;
 pub mod genmeta;
+pub mod history;
 pub mod init;
 pub mod list_changes;
+pub mod local_time;
 pub mod ls;
 mod manifest_apply;
 pub mod manifest_file;

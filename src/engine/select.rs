@@ -2,12 +2,19 @@
 //! looks at a stored tree; reads the catalog alone.
 
 use super::error::{EngineError, Result};
+use super::local_time;
 use super::repository::Repository;
+use crate::catalog::history;
 use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::view::{self, AsOf};
+use crate::model::entry::EntryKind;
 use crate::model::ids::{RunSeq, SourceId};
-use crate::model::nearest::hint;
-use crate::model::path::{is_valid, show};
+use crate::model::nearest::{hint, nearest_name};
+use crate::model::path::{is_valid, join, show};
+use crate::model::run_spec::RunSpec;
+
+/// Names whose length differs by more are not near.
+const NEAR_LEN_MAX: usize = 8;
 
 /// A path that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,30 +44,153 @@ pub fn source_words(source: &Source) -> String {
 ///
 /// # Errors
 /// `Usage` when nothing or more than one source fits; the sentence says what would.
-pub fn pick(repository: &Repository, path: &[u8], run: Option<RunSeq>, source: Option<&str>) -> Result<Picked> {
+pub fn pick(repository: &Repository, path: &[u8], run: Option<&RunSpec>, source: Option<&str>) -> Result<Picked> {
     let wanted = Wanted::from_bytes(path)?;
-    let all = runs::sources(repository.catalog.conn())?;
-    let given_run = match run {
-        Some(seq) => Some(complete_run(repository, seq)?),
-        None => None,
-    };
-    let candidates = candidates(all, given_run.as_ref(), source)?;
     let (mut found, mut missed) = (Vec::new(), Vec::new());
-    for candidate in candidates {
-        match look_in(repository, &wanted, (candidate, given_run.as_ref()))? {
+    for (candidate, given) in candidates(repository, run, source)? {
+        let run = match given {
+            Some(run) => Ok(run),
+            None => run_of(repository, &candidate, run.unwrap_or(&RunSpec::Latest(0)))?,
+        };
+        let looked = match run {
+            Ok(run) => look_in(repository, &wanted, (candidate, run))?,
+            Err(reason) => Err(reason),
+        };
+        match looked {
             Ok(picked) => found.push(picked),
             Err(reason) => missed.push(reason),
         }
     }
-    if found.len() > 1 {
-        let names: Vec<String> = found.iter().map(|picked| source_words(&picked.source)).collect();
-        return usage(format!(
-            "{} is in several sources: {}; choose one with --source",
-            wanted.words(),
-            names.join(", ")
-        ));
-    }
+    several(&wanted, found.iter().map(|picked| &picked.source))?;
     found.pop().ok_or_else(|| EngineError::Usage(missed.join("; ")))
+}
+
+/// `path` inside a source, whether or not anything is there.
+///
+/// # Errors
+/// `Usage` for what is no path, or is absolute and not below the source's root.
+pub fn path_inside(path: &[u8], source: &Source) -> Result<Vec<u8>> {
+    let wanted = Wanted::from_bytes(path)?;
+    wanted.inside(source).ok_or_else(|| EngineError::Usage(wanted.outside(source)))
+}
+
+/// Finds the one source that ever had `path`, in any run, and the path inside it.
+///
+/// # Errors
+/// `Usage` when nothing or more than one source fits; the sentence says what would.
+pub fn pick_ever(repository: &Repository, path: &[u8], source: Option<&str>) -> Result<(Source, Vec<u8>)> {
+    let conn = repository.catalog.conn();
+    let wanted = Wanted::from_bytes(path)?;
+    let (mut found, mut missed) = (Vec::new(), Vec::new());
+    for (candidate, _) in candidates(repository, None, source)? {
+        let words = source_words(&candidate);
+        match wanted.inside(&candidate) {
+            None => missed.push(wanted.outside(&candidate)),
+            Some(path) if history::versions_of(conn, candidate.id, &path)?.is_empty() => {
+                let hint = meant_ever(repository, candidate.id, &path)?;
+                let hint = hint.map(|meant| format!("; did you mean {}?", show(&meant))).unwrap_or_default();
+                missed.push(format!("source {words} never had {}{hint}", wanted.words()));
+            }
+            Some(path) => found.push((candidate, path)),
+        }
+    }
+    several(&wanted, found.iter().map(|(source, _)| source))?;
+    found.pop().ok_or_else(|| EngineError::Usage(missed.join("; ")))
+}
+
+/// Refuses a path that more than one source has.
+fn several<'s>(wanted: &Wanted, sources: impl Iterator<Item = &'s Source>) -> Result<()> {
+    let names: Vec<String> = sources.map(source_words).collect();
+    if names.len() <= 1 {
+        return Ok(());
+    }
+    let (path, names) = (wanted.words(), names.join(", "));
+    usage(format!("{path} is in several sources: {names}; choose one with --source"))
+}
+
+/// The run that `spec` names, for who takes no path: a number needs no source, everything else one, unless there is only
+/// one that has runs.
+///
+/// # Errors
+/// `Usage` when there is no such run, or when it would be one of several sources.
+pub fn run_named(repository: &Repository, spec: &RunSpec, source: Option<&str>) -> Result<Run> {
+    let mut fitting = candidates(repository, Some(spec), source)?;
+    if fitting.len() > 1 {
+        let mut with_runs = Vec::new();
+        for (source, _) in fitting {
+            if runs::newest_complete(repository.catalog.conn(), source.id)?.is_some() {
+                with_runs.push((source, None));
+            }
+        }
+        fitting = with_runs;
+    }
+    if fitting.len() > 1 {
+        let names: Vec<String> = fitting.iter().map(|(source, _)| source_words(source)).collect();
+        return usage(format!("every source has its own run {spec}; choose one with --source: {}", names.join(", ")));
+    }
+    match fitting.pop() {
+        Some((_, Some(run))) => Ok(run),
+        Some((source, None)) => run_of(repository, &source, spec)?.map_err(EngineError::Usage),
+        None => usage("there is no complete run yet; make one with `raidtape backup DIR`".to_owned()),
+    }
+}
+
+/// The sources that a search of many paths is about, each with its run where one is given; a source without such a run is
+/// left out, unless it is the only one.
+///
+/// # Errors
+/// `Usage` when nothing fits.
+pub fn scope(
+    repository: &Repository,
+    spec: Option<&RunSpec>,
+    source: Option<&str>,
+) -> Result<Vec<(Source, Option<Run>)>> {
+    let candidates = candidates(repository, spec, source)?;
+    let Some(spec) = spec else { return Ok(candidates) };
+    let (mut found, mut missed) = (Vec::new(), Vec::new());
+    for (source, run) in candidates {
+        match run.map_or_else(|| run_of(repository, &source, spec), |run| Ok(Ok(run)))? {
+            Ok(run) => found.push((source, Some(run))),
+            Err(reason) => missed.push(reason),
+        }
+    }
+    if found.is_empty() { usage(missed.join("; ")) } else { Ok(found) }
+}
+
+/// The complete run of one source that `spec`, which is no number, names; or why there is none.
+fn run_of(repository: &Repository, source: &Source, spec: &RunSpec) -> Result<std::result::Result<Run, String>> {
+    let conn = repository.catalog.conn();
+    let words = source_words(source);
+    if let RunSpec::Number(seq) = spec {
+        return complete_run(repository, *seq).map(Ok);
+    }
+    let Some(newest) = runs::newest_complete(conn, source.id)? else {
+        return Ok(Err(format!("source {words} has no complete run yet; finish a backup of it first")));
+    };
+    match spec {
+        RunSpec::Number(_) | RunSpec::Latest(0) => Ok(Ok(newest)),
+        RunSpec::Latest(back) => match runs::nth_newest_complete(conn, source.id, *back)? {
+            Some(run) => Ok(Ok(run)),
+            None => {
+                let count = runs::count_complete(conn, source.id)?;
+                let runs = if count == 1 { "run" } else { "runs" };
+                Ok(Err(format!("there is no run {spec}: source {words} has {count} complete {runs}")))
+            }
+        },
+        RunSpec::At(moment, date) => {
+            match runs::newest_complete_before(conn, source.id, local_time::range_ns(moment).1)? {
+                Some(run) => Ok(Ok(run)),
+                None => {
+                    let first = runs::oldest_complete(conn, source.id)?.unwrap_or(newest);
+                    let since = local_time::minute(first.started_ns);
+                    Ok(Err(format!(
+                        "source {words} has no complete run up to {date}; its first is run {} of {since}",
+                        first.seq
+                    )))
+                }
+            }
+        }
+    }
 }
 
 /// The run with this number, if it can be looked at.
@@ -112,6 +242,15 @@ impl Wanted {
         }
     }
 
+    /// Why it cannot be in a source.
+    fn outside(&self, source: &Source) -> String {
+        let (path, words) = (self.words(), source_words(source));
+        match source.roots.as_slice() {
+            [] => format!("source {words} was read from a stream and has no root; give a name in it, not {path}"),
+            roots => format!("{path} is not below {}, the root of source {words}", roots.join(" or ")),
+        }
+    }
+
     /// The path inside a source, if it can be there.
     fn inside(&self, source: &Source) -> Option<Vec<u8>> {
         if !self.is_absolute {
@@ -132,9 +271,16 @@ impl Wanted {
     }
 }
 
-fn candidates(all: Vec<Source>, run: Option<&Run>, name: Option<&str>) -> Result<Vec<Source>> {
+/// The sources that are meant, with the run where it was given by number.
+fn candidates(
+    repository: &Repository,
+    spec: Option<&RunSpec>,
+    name: Option<&str>,
+) -> Result<Vec<(Source, Option<Run>)>> {
+    let all = runs::sources(repository.catalog.conn())?;
     let fits = |source: &Source| name.is_none_or(|name| source.name == name || source_words(source) == name);
-    if let Some(run) = run {
+    if let Some(RunSpec::Number(seq)) = spec {
+        let run = complete_run(repository, *seq)?;
         let Some(source) = all.into_iter().find(|source| source.id == run.source) else {
             return Err(EngineError::Fault(format!("the source of run {} is not in the catalog", run.seq)));
         };
@@ -142,7 +288,7 @@ fn candidates(all: Vec<Source>, run: Option<&Run>, name: Option<&str>) -> Result
             let of = source_words(&source);
             return usage(format!("run {} is of source {of}, not of {}", run.seq, name.unwrap_or_default()));
         }
-        return Ok(vec![source]);
+        return Ok(vec![(source, Some(run))]);
     }
     if all.is_empty() {
         return usage("nothing was backed up yet; `raidtape backup DIR` does it".to_owned());
@@ -154,42 +300,76 @@ fn candidates(all: Vec<Source>, run: Option<&Run>, name: Option<&str>) -> Result
         let hint = hint(name, known.iter().map(String::as_str));
         return usage(format!("there is no source {name}{hint}; the sources are: {}", known.join(", ")));
     }
-    Ok(fitting)
+    Ok(fitting.into_iter().map(|source| (source, None)).collect())
 }
 
 /// The path in one source, or why it is not there.
 fn look_in(
     repository: &Repository,
     wanted: &Wanted,
-    (source, run): (Source, Option<&Run>),
+    (source, run): (Source, Run),
 ) -> Result<std::result::Result<Picked, String>> {
     let conn = repository.catalog.conn();
     let words = source_words(&source);
-    let Some(path) = wanted.inside(&source) else {
-        return Ok(Err(match source.roots.as_slice() {
-            [] => format!(
-                "source {words} was read from a stream and has no root; give a name in it, not {}",
-                wanted.words()
-            ),
-            roots => format!("{} is not below {}, the root of source {words}", wanted.words(), roots.join(" or ")),
-        }));
-    };
-    let run = match run {
-        Some(run) => run.clone(),
-        None => match runs::newest_complete(conn, source.id)? {
-            Some(run) => run,
-            None => return Ok(Err(format!("source {words} has no complete run yet; finish a backup of it first"))),
-        },
-    };
+    let Some(path) = wanted.inside(&source) else { return Ok(Err(wanted.outside(&source))) };
     let as_of = AsOf { source: source.id, run: run.seq };
     if !path.is_empty() && view::entry(conn, as_of, &path)?.is_none() {
-        return Ok(Err(format!(
-            "{} is not in run {} of {words}; `raidtape ls` shows what is there, --run N looks into another run",
-            wanted.words(),
-            run.seq
-        )));
+        let is_elsewhere = !history::versions_of(conn, as_of.source, &path)?.is_empty();
+        let hint = match meant(repository, as_of, &path)? {
+            _ if is_elsewhere => format!("other runs have it: `raidtape history {}` lists them", show(&path)),
+            Some(meant) => format!("did you mean {}?", show(&meant)),
+            None => "`raidtape ls` shows what is there, --run N looks into another run".to_owned(),
+        };
+        return Ok(Err(format!("{} is not in run {} of {words}; {hint}", wanted.words(), run.seq)));
     }
     Ok(Ok(Picked { source, run, path }))
+}
+
+/// As [`meant`], where it may have been in any run.
+fn meant_ever(repository: &Repository, source: SourceId, path: &[u8]) -> Result<Option<Vec<u8>>> {
+    let conn = repository.catalog.conn();
+    let (mut dir, mut names) = (Vec::new(), path.split(|byte| *byte == b'/'));
+    let missing = loop {
+        let Some(name) = names.next() else { return Ok(None) };
+        let next = join(&dir, name);
+        if history::versions_of(conn, source, &next)?.is_empty() {
+            break name;
+        }
+        dir = next;
+    };
+    let known = history::names_of(conn, source, &dir)?;
+    let Some(name) = nearest_name(missing, known.into_iter()) else { return Ok(None) };
+    let near = join(&dir, &name);
+    let whole = names.fold(near.clone(), |above, name| join(&above, name));
+    Ok(Some(if history::versions_of(conn, source, &whole)?.is_empty() { near } else { whole }))
+}
+
+/// What a path that is not there may have been meant to be: the name nearest to its first one that is missing, with
+/// what follows where that is there.
+fn meant(repository: &Repository, as_of: AsOf, path: &[u8]) -> Result<Option<Vec<u8>>> {
+    let conn = repository.catalog.conn();
+    let mut dir = Vec::new();
+    let mut names = path.split(|byte| *byte == b'/');
+    let missing = loop {
+        let Some(name) = names.next() else { return Ok(None) };
+        let next = join(&dir, name);
+        match view::entry(conn, as_of, &next)? {
+            Some(entry) if entry.version.kind == EntryKind::Dir => dir = next,
+            Some(_) => return Ok(None),
+            None => break name,
+        }
+    };
+    let mut known = Vec::new();
+    view::for_each_name(conn, as_of, &dir, &mut |name, _| {
+        if name.len().abs_diff(missing.len()) <= NEAR_LEN_MAX {
+            known.push(name);
+        }
+    })?;
+    known.sort_unstable();
+    let Some(name) = nearest_name(missing, known.into_iter()) else { return Ok(None) };
+    let near = join(&dir, &name);
+    let whole = names.fold(near.clone(), |above, name| join(&above, name));
+    Ok(Some(if view::entry(conn, as_of, &whole)?.is_some() { whole } else { near }))
 }
 
 fn usage<T>(sentence: String) -> Result<T> {
@@ -210,22 +390,25 @@ mod tests {
     #[test]
     fn a_path_is_found_however_it_is_spelled() {
         let mut repo = TestRepo::new();
-        let run = repo.run(&[("d", Node::Dir), ("d/f", Node::bytes(b"x"))]);
+        let run = repo.run(&[("docs", Node::Dir), ("docs/file", Node::bytes(b"x"))]);
         let r = &repo.repository;
-        for spelled in ["d/f", "./d//f/", "/src/d/f", "//src/./d/f"] {
+        for spelled in ["docs/file", "./docs//file/", "/src/docs/file", "//src/./docs/file"] {
             let picked = pick(r, spelled.as_bytes(), None, None).unwrap();
-            assert_eq!((picked.path.as_slice(), picked.run.seq), (&b"d/f"[..], run), "{spelled}");
+            assert_eq!((picked.path.as_slice(), picked.run.seq), (&b"docs/file"[..], run), "{spelled}");
         }
         for root in ["", ".", "/src", "/src/"] {
-            assert!(pick(r, root.as_bytes(), Some(run), Some("host:/src")).unwrap().path.is_empty());
+            assert!(pick(r, root.as_bytes(), Some(&run.into()), Some("host:/src")).unwrap().path.is_empty());
         }
         assert!(said(pick(r, b"../x", None, None)).contains("`..`"));
         assert!(said(pick(r, b"/srcs/d", None, None)).contains("not below /src"));
-        assert!(said(pick(r, b"no", None, None)).contains("is not in run 1 of host:/src"));
-        assert!(said(pick(r, b"d", Some(RunSeq(9)), None)).contains("no run 9"));
-        assert!(said(pick(r, b"d", None, Some("other"))).contains("other; the sources are: host:/src"));
-        assert!(said(pick(r, b"d", None, Some("/scr"))).contains("did you mean /src?; the sources are: host:/src"));
-        assert!(said(pick(r, b"d", Some(run), Some("other"))).contains("is of source host:/src"));
+        assert!(said(pick(r, b"no", None, None)).contains("is not in run 1 of host:/src; `raidtape ls`"));
+        assert!(said(pick(r, b"dosc/file", None, None)).contains("did you mean docs/file?"));
+        assert!(said(pick(r, b"dosc/music", None, None)).contains("did you mean docs?"));
+        assert!(said(pick(r, b"docs/file/x", None, None)).contains("`raidtape ls`"));
+        assert!(said(pick(r, b"docs", Some(&RunSeq(9).into()), None)).contains("no run 9"));
+        assert!(said(pick(r, b"docs", None, Some("other"))).contains("other; the sources are: host:/src"));
+        assert!(said(pick(r, b"docs", None, Some("/scr"))).contains("did you mean /src?; the sources are: host:/src"));
+        assert!(said(pick(r, b"docs", Some(&run.into()), Some("other"))).contains("is of source host:/src"));
     }
 
     #[test]
@@ -243,9 +426,42 @@ mod tests {
     }
 
     #[test]
+    fn a_run_is_found_by_its_place_before_the_newest_and_by_its_time() {
+        let mut repo = TestRepo::new();
+        assert!(run_named(&repo.repository, &"latest".parse().unwrap(), None).is_err());
+        let all: Vec<RunSeq> = (0..3).map(|no| repo.run(&[("f", Node::bytes(&[no]))])).collect();
+        repo.open_run();
+        let named = |repo: &TestRepo, text: &str, source: Option<&str>| {
+            run_named(&repo.repository, &text.parse().unwrap(), source)
+                .map(|run| run.seq)
+                .map_err(|error| error.to_string())
+        };
+        // Runs of the test begin in the night from the 14th to the 15th of November 2023.
+        for (text, seq) in [("2", 1), ("latest", 2), ("latest~0", 2), ("latest~2", 0), ("@2023-11-16", 2)] {
+            assert_eq!(named(&repo, text, None), Ok(all[seq]), "{text}");
+        }
+        let said = named(&repo, "latest~3", None).unwrap_err();
+        assert_eq!(said, "there is no run latest~3: source host:/src has 3 complete runs");
+        let said = named(&repo, "@2023-11-12", None).unwrap_err();
+        assert!(said.contains("no complete run up to 2023-11-12; its first is run 1 of 2023-11-1"), "{said}");
+        assert_eq!(pick(&repo.repository, b"f", Some(&"latest~1".parse().unwrap()), None).unwrap().run.seq, all[1]);
+        // A source without a run is in nobody's way; one with runs is.
+        repo.use_source("/home");
+        assert_eq!(named(&repo, "latest", None), Ok(all[2]));
+        let other = repo.run(&[("g", Node::bytes(b"x"))]);
+        let said = named(&repo, "latest", None).unwrap_err();
+        assert!(said.contains("host:/src, host:/home") && said.contains("--source"), "{said}");
+        assert_eq!((named(&repo, "latest", Some("/home")), named(&repo, "2", None)), (Ok(other), Ok(all[1])));
+        assert!(named(&repo, "2", Some("/home")).unwrap_err().contains("is of source host:/src"));
+        // Where a path is given, every source that fits is looked into.
+        assert_eq!(pick(&repo.repository, b"f", Some(&"latest~1".parse().unwrap()), None).unwrap().run.seq, all[1]);
+        assert_eq!(pick(&repo.repository, b"g", Some(&"latest".parse().unwrap()), None).unwrap().run.seq, other);
+    }
+
+    #[test]
     fn an_unfinished_run_cannot_be_looked_at() {
         let mut repo = TestRepo::new();
         let open = repo.open_run();
-        assert!(said(pick(&repo.repository, b"", Some(open), None)).contains("is open, not complete"));
+        assert!(said(pick(&repo.repository, b"", Some(&open.into()), None)).contains("is open, not complete"));
     }
 }

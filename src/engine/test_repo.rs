@@ -171,6 +171,7 @@ impl TestRepo {
             digest: None,
             manifest: None,
             counts: RunCounts::default(),
+            marks: crate::model::run_marks::RunMarks::default(),
         };
         runs::insert_open(conn, &run).unwrap();
         seq

@@ -99,6 +99,7 @@ impl TestRepository {
             digest: None,
             manifest: None,
             counts: RunCounts::default(),
+            marks: crate::model::run_marks::RunMarks::default(),
         };
         runs::insert_open(&tx, &run).unwrap();
         tx.commit().unwrap();
@@ -172,6 +173,7 @@ fn complete(repository: &mut Repository, run: &mut Run, base: StateDigest) {
         counts: run.counts,
         compression: None,
         selected: None,
+        marks: run.marks.clone(),
     };
     let mut section = SectionTag::Meta.start();
     section.extend(serde_json::to_vec(&meta).unwrap());

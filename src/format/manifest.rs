@@ -9,6 +9,7 @@ use super::container::{FormatError, SEGMENT_HEADER_LEN};
 use crate::model::ids::{BlockId, ChunkId, ChunkNo, RunSeq, RunUuid, StateDigest, VolumeUuid};
 use crate::model::limits::{BLOCK_FILE_LEN_MAX, CHUNK_LEN_MAX};
 use crate::model::params::Compression;
+use crate::model::run_marks::RunMarks;
 use serde::{Deserialize, Serialize};
 
 /// Raw bytes at which a section is cut; one record more may follow.
@@ -132,6 +133,9 @@ pub struct ManifestMeta {
     /// Whether what its source has and the run has not may have been left out on purpose; not known of older runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected: Option<bool>,
+    /// What its maker called it.
+    #[serde(flatten)]
+    pub marks: RunMarks,
 }
 
 impl ManifestMeta {
@@ -327,6 +331,7 @@ mod tests {
             counts: RunCounts::default(),
             compression: None,
             selected: None,
+            marks: RunMarks::default(),
         };
         let old = serde_json::to_string(&meta).unwrap();
         assert!(!old.contains("selected"));

@@ -5,10 +5,14 @@
 pub mod attrs;
 pub mod content;
 pub mod entry;
+pub mod hex_prefix;
 pub mod ids;
 pub mod limits;
+pub mod moment;
 pub mod nearest;
 pub mod params;
 pub mod path;
 pub mod problem;
+pub mod run_marks;
+pub mod run_spec;
 pub mod version;

@@ -25,7 +25,7 @@ pub mod walk;
 
 mod beneath;
 mod fd_pool;
-mod pattern;
+pub mod pattern;
 mod project;
 mod target_attrs;
 mod target_dirs;

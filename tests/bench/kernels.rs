@@ -29,6 +29,7 @@ use raidtape::model::ids::{
     BlockId, ChunkId, ChunkNo, FileHash, RepositoryUuid, RunSeq, RunUuid, SourceId, StateDigest, VolumeId,
 };
 use raidtape::model::params::{Compression, HashAlgo, Reserve};
+use raidtape::model::run_marks::RunMarks;
 use raidtape::model::version::{Detection, Object, Owner, Version};
 use raidtape::tree::list::Select;
 use raidtape::tree::walk::{WalkOptions, Walker};
@@ -243,6 +244,7 @@ fn run_of(source: SourceId, seq: i64) -> Run {
         digest: None,
         manifest: None,
         counts: RunCounts::default(),
+        marks: RunMarks::default(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::program::{Bench, has_tools};
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 22] = [
     "init",
     "add-volume",
     "backup",
@@ -17,6 +17,12 @@ const COMMANDS: [&str; 16] = [
     "runs",
     "volumes",
     "ls",
+    "find",
+    "diff",
+    "history",
+    "stats",
+    "status",
+    "report",
     "generate",
     "profile",
 ];

@@ -19,6 +19,9 @@ fn without_a_catalog_every_command_says_so_and_makes_none() {
         "restore a b",
         "restore-folder a b",
         "revert-to-run 1 b",
+        "history a",
+        "find a",
+        "diff 1 2",
     ];
     for line in lines {
         let said = bench.on_catalog(line).with_code(10);
@@ -131,7 +134,7 @@ fn a_run_that_is_not_there_is_named() {
         assert!(said.err.contains("no run 7"), "{line}: {}", said.err);
     }
     let said = bench.on_catalog("list-changes latest").with_code(2);
-    assert!(said.err.contains("no complete run yet"), "{}", said.err);
+    assert!(said.err.contains("nothing was backed up yet"), "{}", said.err);
 }
 
 #[test]
@@ -147,4 +150,123 @@ fn an_empty_repository_is_all_good() {
     assert!(!said.out.contains("All good") && said.err.contains("disk1"), "{said:?}");
     let said = bench.on_catalog("validate --volume elsewhere").with_code(0);
     assert_eq!(said.out.lines().last(), Some("All good"));
+}
+
+#[test]
+fn a_run_goes_by_several_names_and_each_source_has_its_own_latest() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    bench.on_catalog("add-volume disk1").with_code(0);
+    for text in ["one", "two", "three"] {
+        bench.write("src/f", text.as_bytes());
+        bench.on_catalog("backup src --name src -q").with_code(0);
+    }
+    let dump = |run: &str| bench.on_catalog(&format!("dump f --run {run}")).with_code(0).out;
+    assert_eq!([dump("latest"), dump("latest~1"), dump("1"), dump("@2990-01-01")], ["three", "two", "one", "three"]);
+    let said = bench.on_catalog("list-changes latest~2").with_code(0);
+    assert!(said.out.contains("run 1, the first of its source"), "{}", said.out);
+    let said = bench.on_catalog("ls --run latest~9").with_code(2);
+    assert!(
+        said.err.contains("there is no run latest~9: source ") && said.err.contains("3 complete runs"),
+        "{}",
+        said.err
+    );
+    let said = bench.on_catalog("revert-to-run @1999-12-31 back").with_code(2);
+    assert!(said.err.contains("no complete run up to 1999-12-31"), "{}", said.err);
+    let said = bench.on_catalog("ls --run 2026-09-01").with_code(2);
+    assert!(said.err.contains("did you mean `@2026-09-01`?"), "{}", said.err);
+    bench.write("other/g", b"x");
+    bench.on_catalog("backup other --name other -q").with_code(0);
+    for line in ["list-changes latest", "revert-to-run latest back", "genmeta --run latest~1"] {
+        let said = bench.on_catalog(line).with_code(2);
+        assert!(
+            said.err.contains(":src, ") && said.err.contains(":other") && said.err.contains("--source"),
+            "{line}: {said:?}"
+        );
+    }
+    bench.on_catalog("revert-to-run latest~1 back --source src -q").with_code(0);
+    assert_eq!(std::fs::read(bench.path("back/f")).unwrap(), b"two");
+    assert_eq!(bench.on_catalog("ls --run latest --source other").with_code(0).out, "g\n");
+}
+
+#[test]
+fn tags_labels_and_hosts_tell_runs_apart_and_outlive_the_catalog() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    bench.on_catalog("add-volume disk1").with_code(0);
+    bench.write("src/f", b"x");
+    let count = |filter: &str| {
+        let document = bench.on_catalog(&format!("runs --json {filter}")).with_code(0).json();
+        let runs = document[0]["runs"].as_array().unwrap().iter();
+        runs.map(|run| run["run"].as_i64().unwrap()).collect::<Vec<_>>()
+    };
+    bench.on_catalog("backup src -q").with_code(0);
+    assert!(!bench.on_catalog("runs").with_code(0).out.contains("LABEL"));
+    std::fs::copy(bench.path("backup.cat"), bench.path("old.cat")).unwrap();
+    bench.on_catalog("backup src -q --tag trip,raw --tag best --label moving").with_code(0);
+    bench.on_catalog("backup src -q --host attic --tag trip").with_code(0);
+    for bad in ["--tag a,,b", "--host a:b"] {
+        bench.on_catalog(&format!("backup src -n -q {bad}")).with_code(2);
+    }
+    let check = || {
+        assert_eq!(
+            (count("--tag trip"), count("--tag trip,best"), count("--tag raw --tag trip")),
+            (vec![2, 3], vec![2], vec![2, 3])
+        );
+        assert_eq!(
+            (count("--host attic"), count("--last 2"), count("--last 1 --tag raw")),
+            (vec![3], vec![2, 3], vec![2])
+        );
+        assert_eq!((count("--since 2990-01-01"), count("--until 2990-01-01").len()), (vec![], 3));
+        let document = bench.on_catalog("runs --json").with_code(0).json();
+        let run = &document[0]["runs"][1];
+        assert_eq!((&run["label"], &run["tags"]), (&"moving".into(), &serde_json::json!(["trip", "raw", "best"])));
+        assert!(document[0]["runs"][0].get("label").is_none());
+    };
+    check();
+    let said = bench.on_catalog("runs -v").with_code(0);
+    assert!(said.out.contains("SIZE") && said.out.contains("  moving [trip,raw,best]"), "{}", said.out);
+    std::fs::remove_file(bench.path("backup.cat")).unwrap();
+    bench.on_catalog("rebuild-catalog --volume disk1 -q").with_code(0);
+    check();
+    // A catalog of the day before catches up by the records on the volume.
+    std::fs::rename(bench.path("old.cat"), bench.path("backup.cat")).unwrap();
+    bench.on_catalog("genmeta -q").with_code(0);
+    check();
+    let said = bench.on_catalog("runs --tag none").with_code(0);
+    assert_eq!(said.out, "No run fits; `raidtape runs` lists all\n");
+}
+
+#[test]
+fn a_listing_is_of_any_run_in_any_order_and_a_slip_is_answered() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    bench.on_catalog("add-volume disk1").with_code(0);
+    bench.write("src/docs/large", &[b'x'; 5000]);
+    bench.write("src/docs/small", b"x");
+    bench.write("src/3:x", b"three");
+    bench.on_catalog("backup src -q").with_code(0);
+    std::fs::remove_file(bench.path("src/docs/large")).unwrap();
+    bench.write("src/zoo", &[b'y'; 70]);
+    bench.on_catalog("backup src -q").with_code(0);
+    let ls = |line: &str| bench.on_catalog(&format!("ls {line}")).with_code(0).out;
+    assert_eq!(ls("1:docs"), "docs/large\ndocs/small\n");
+    assert_eq!((ls("docs"), ls("latest~1:docs/large")), ("docs/small\n".to_owned(), "docs/large\n".to_owned()));
+    assert_eq!((ls("./3:x"), ls("2:3:x")), ("3:x\n".to_owned(), "3:x\n".to_owned()));
+    assert_eq!(ls("-R 1: --sort size"), "docs/large\n3:x\ndocs/small\ndocs/\n");
+    assert_eq!(ls("--sort size -r"), "docs/\n3:x\nzoo\n");
+    assert_eq!(ls("-r"), "zoo\ndocs/\n3:x\n");
+    assert!(ls("-l zoo").lines().all(|line| line.len() < 70), "{}", ls("-l zoo"));
+    assert!(ls("-lv zoo").len() > ls("-l zoo").len());
+    for (line, words) in [
+        ("ls dosc/small", "did you mean docs/small?"),
+        ("ls Zoo", "did you mean zoo?"),
+        ("ls 1: --run 2", "named twice"),
+        ("ls docs/large", "other runs have it: `raidtape history docs/large`"),
+        ("ls 7:docs", "no run 7"),
+        ("ls 3:x", "no run 3"),
+    ] {
+        let said = bench.on_catalog(line).with_code(2);
+        assert!(said.err.contains(words), "{line}: {}", said.err);
+    }
 }

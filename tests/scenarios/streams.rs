@@ -102,7 +102,7 @@ fn an_empty_stream_is_an_empty_file_and_names_that_are_no_longer_read_end_as_not
         let args = ["backup", "--name", "all", "--stdin-filename", name, "--stdin-from-command", "--", "/bin/echo"];
         bench.run(&[&args[..], &[name]].concat()).with_code(0);
     }
-    let changes = bench.run(&["list-changes", "latest"]).with_code(0);
+    let changes = bench.run(&["list-changes", "latest", "--source", "all"]).with_code(0);
     assert!(changes.out.contains("+ b\n") && changes.out.contains("x c\n"), "{changes:#?}");
     let dest = bench.path("whole");
     bench.run(&["revert-to-run", "4", dest.to_str().unwrap()]).with_code(0);

@@ -51,7 +51,7 @@ fn refused(bench: &Bench, args: &[&str], code: i32, words: &[&str]) {
 fn without_a_catalog_every_command_says_so() {
     let bench = Bench::new();
     write(&bench.src(), "file", b"x");
-    let commands: [&[&str]; 11] = [
+    let commands: [&[&str]; 14] = [
         &["backup", "src"],
         &["add-volume", "disk1"],
         &["list-changes", "1"],
@@ -63,6 +63,9 @@ fn without_a_catalog_every_command_says_so() {
         &["runs"],
         &["volumes"],
         &["ls"],
+        &["history", "a"],
+        &["find", "a"],
+        &["diff", "1", "2"],
     ];
     for command in commands {
         refused(&bench, command, 10, &["no catalog", "backup.cat"]);
@@ -92,6 +95,9 @@ fn runs_and_paths_that_are_not_there_are_named() {
     refused(&bench, &["restore-folder", "dir", "dest", "--run", "7"], 2, &["7"]);
     refused(&bench, &["ls", "--run", "7"], 2, &["7"]);
     refused(&bench, &["genmeta", "--run", "7"], 2, &["7"]);
+    refused(&bench, &["find", "a", "--run", "7"], 2, &["7"]);
+    refused(&bench, &["diff", "7", "src"], 2, &["7"]);
+    refused(&bench, &["history", "nothing/here"], 2, &["nothing/here"]);
     for command in ["restore", "restore-folder"] {
         refused(&bench, &[command, "nothing/here", "dest"], 2, &["nothing/here"]);
         refused(&bench, &[command, "/etc/passwd", "dest"], 2, &["/etc/passwd"]);

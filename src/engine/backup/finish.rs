@@ -289,6 +289,7 @@ pub fn meta_of(source: &Source, run: &Run, base: StateDigest, compression: Compr
         counts: run.counts,
         compression: Some(compression),
         selected: None,
+        marks: run.marks.clone(),
     }
 }
 

@@ -52,6 +52,7 @@ use crate::codec::chunker::Chunker;
 use crate::format::manifest::RunCounts;
 use crate::model::ids::{RunSeq, RunUuid, VolumeId};
 use crate::model::problem::{Problem, ProblemOp};
+use crate::model::run_marks::RunMarks;
 use crate::tree::select::SelectOptions;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,6 +74,10 @@ pub struct BackupOptions {
     pub stream: Option<StreamOptions>,
     /// The source's name; the root's absolute path, or `stdin:` and the stream's name, when not given.
     pub name: Option<String>,
+    /// The host that the source counts as of; this one when not given.
+    pub host: Option<String>,
+    /// What the run is called, beside its number.
+    pub marks: RunMarks,
     /// Threads that read, hash and compress; one a core when not given.
     pub workers: Option<usize>,
     /// Threads that write blocks; when not given one per volume, 2 at least and 4 at most.
@@ -186,7 +191,7 @@ fn report(
 }
 
 /// Commits the run's row before anything is written for it.
-fn open_run(repository: &mut Repository, origin: &Origin) -> Result<(Source, Run)> {
+fn open_run(repository: &mut Repository, (origin, options): (&Origin, &BackupOptions)) -> Result<(Source, Run)> {
     let (host, name, roots) = (origin.host.clone(), origin.name.clone(), origin.roots.clone());
     let tx = repository.catalog.begin()?;
     let id = runs::intern_source(&tx, &host, &name, &roots)?;
@@ -201,6 +206,7 @@ fn open_run(repository: &mut Repository, origin: &Origin) -> Result<(Source, Run
         digest: None,
         manifest: None,
         counts: RunCounts::default(),
+        marks: options.marks.clone(),
     };
     runs::insert_open(&tx, &run)?;
     runs::set_asked(&tx, run.seq, &Asked { selected: origin.is_selected(), roots: roots.clone() })?;
@@ -217,7 +223,7 @@ fn attempts(
 ) -> Result<(Source, Run, AttemptDone)> {
     let mut avoid: Vec<VolumeId> = Vec::new();
     loop {
-        let (source, run) = open_run(repository, origin)?;
+        let (source, run) = open_run(repository, (origin, options))?;
         let end = one_attempt(repository, (&source, &run, &avoid), (origin, options), observer);
         if let Ok(AttemptEnd::Done(done)) = end {
             warn_of_skipped(&done, observer);

@@ -61,7 +61,8 @@ enum Kind {
 impl Origin {
     /// What the options ask for. Reads lists and files of patterns, once for all attempts: they may be pipes.
     pub fn new(options: &BackupOptions) -> Result<Self> {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let own = || rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let host = options.host.clone().unwrap_or_else(own);
         if let Some(stream) = &options.stream {
             if !is_valid_name(stream.name.as_bytes()) {
                 return Err(EngineError::Usage(format!(

@@ -18,6 +18,7 @@ use crate::model::entry::EntryKind;
 use crate::model::ids::{ContentId, RunSeq, SegmentNo};
 use crate::model::params::HashAlgo;
 use crate::model::path::show;
+use crate::model::run_spec::RunSpec;
 use std::collections::VecDeque;
 use std::io::Write;
 
@@ -33,7 +34,7 @@ pub struct DumpOptions {
     /// Path inside the source, or absolute below its root.
     pub path: Vec<u8>,
     /// As of this run; the newest complete one when not given.
-    pub run: Option<RunSeq>,
+    pub run: Option<RunSpec>,
     /// `name` or `host:name`, where several sources fit.
     pub source: Option<String>,
 }
@@ -61,7 +62,7 @@ pub fn dump(
     options: &DumpOptions,
     (out, observer): (&mut dyn Write, &dyn Observer),
 ) -> Result<DumpReport> {
-    let picked = pick(repository, &options.path, options.run, options.source.as_deref())?;
+    let picked = pick(repository, &options.path, options.run.as_ref(), options.source.as_deref())?;
     let entry = view::entry(repository.catalog.conn(), picked.as_of(), &picked.path)?;
     let Some(entry) = entry.filter(|entry| entry.version.kind == EntryKind::File) else {
         return Err(not_a_file(repository, &picked)?);

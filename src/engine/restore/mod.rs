@@ -145,7 +145,7 @@ pub fn restore(
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
     let begun = Instant::now();
-    let picked = pick(repository, &options.path, options.run, options.source.as_deref())?;
+    let picked = pick(repository, &options.path, options.run.as_ref(), options.source.as_deref())?;
     let entry = view::entry(repository.catalog.conn(), picked.as_of(), &picked.path)?;
     let Some(entry) = entry.filter(|entry| entry.version.kind != EntryKind::Dir) else {
         return Err(EngineError::Usage(format!(
@@ -176,7 +176,7 @@ pub fn restore_folder(
     options: &RestoreOptions,
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
-    let picked = pick(repository, &options.path, options.run, options.source.as_deref())?;
+    let picked = pick(repository, &options.path, options.run.as_ref(), options.source.as_deref())?;
     restore_tree(repository, &picked, options, observer)
 }
 
@@ -186,7 +186,7 @@ pub fn revert_to_run(
     options: &RevertOptions,
     observer: &dyn Observer,
 ) -> Result<RestoreReport> {
-    let picked = pick(repository, b"", Some(options.run), None)?;
+    let picked = pick(repository, b"", Some(&options.run.into()), None)?;
     let options = RestoreOptions {
         dest: options.dest.clone(),
         overwrite: options.overwrite,

@@ -3,6 +3,7 @@
 use super::WantedOptions;
 use super::tally::{Named, Tally};
 use crate::model::ids::RunSeq;
+use crate::model::run_spec::RunSpec;
 use std::path::PathBuf;
 
 /// What becomes of a file that is there already.
@@ -76,7 +77,7 @@ pub struct RestoreOptions {
     /// Where to.
     pub dest: PathBuf,
     /// As of this run; the newest complete one when not given.
-    pub run: Option<RunSeq>,
+    pub run: Option<RunSpec>,
     /// `name` or `host:name`, where several sources fit.
     pub source: Option<String>,
     /// What becomes of what lies there; without it nothing may lie there.

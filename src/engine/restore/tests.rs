@@ -334,7 +334,7 @@ fn an_interrupted_restore_leaves_whole_files_only_and_is_taken_up_again() {
         assert_eq!(fs::metadata(dest.join(name)).unwrap().len(), 60_000);
     }
     fs::write(dest.join(".raidtape-tmp-0123456789abcdef-7"), b"x").unwrap();
-    let other = RestoreOptions { run: Some(RunSeq(1)), path: b"f1".to_vec(), ..options.clone() };
+    let other = RestoreOptions { run: Some(RunSeq(1).into()), path: b"f1".to_vec(), ..options.clone() };
     assert!(restore_folder(&mut repo.repository, &other, &Silent).is_err());
     let report = restore_folder(&mut repo.repository, &options, &Silent).unwrap();
     assert_eq!((report.skipped_existing + 2, report.files), (left.len() as u64 + 1, 22 - left.len() as u64));

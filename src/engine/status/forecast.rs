@@ -76,6 +76,7 @@ mod tests {
     use crate::catalog::runs::RunState;
     use crate::format::manifest::RunCounts;
     use crate::model::ids::{RunSeq, RunUuid, SourceId};
+    use crate::model::run_marks::RunMarks;
 
     fn run(day: i64, bytes_stored: u64, prev: Option<i64>) -> Run {
         Run {
@@ -89,6 +90,7 @@ mod tests {
             digest: None,
             manifest: None,
             counts: RunCounts { bytes_stored, ..RunCounts::default() },
+            marks: RunMarks::default(),
         }
     }
 

@@ -1,0 +1,95 @@
+//! What a version must be to be found.
+
+use super::FindOptions;
+use crate::catalog::row::StoredVersion;
+use crate::engine::error::{EngineError, Result};
+use crate::engine::local_time::range_ns;
+use crate::model::entry::EntryKind;
+use crate::model::path::{show, split};
+use crate::tree::pattern::PatternList;
+
+/// A test of a regular file's size in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SizeTest {
+    /// Larger.
+    Above(u64),
+    /// Smaller.
+    Below(u64),
+    /// Neither.
+    Exactly(u64),
+}
+
+/// The tests of a search, ready for many versions.
+pub(super) struct Criteria {
+    pattern: Option<PatternList>,
+    has_slash: bool,
+    size: Option<SizeTest>,
+    from_ns: Option<i64>,
+    before_ns: Option<i64>,
+    kind: Option<EntryKind>,
+}
+
+impl Criteria {
+    pub fn new(options: &FindOptions) -> Result<Self> {
+        let pattern = options.pattern.as_deref().map(|text| pattern(text, options.ignore_case)).transpose()?;
+        let text = options.pattern.as_deref().unwrap_or_default();
+        Ok(Self {
+            pattern,
+            has_slash: text.strip_suffix(b"/").unwrap_or(text).contains(&b'/'),
+            size: options.size,
+            from_ns: options.newer.map(|moment| range_ns(&moment).0),
+            before_ns: options.older.map(|moment| range_ns(&moment).0),
+            kind: options.kind,
+        })
+    }
+
+    /// Whether the name alone does not tell.
+    pub fn needs_path(&self) -> bool {
+        self.has_slash
+    }
+
+    /// Whether a name fits, as far as it tells.
+    pub fn may_be_named(&self, name: &[u8]) -> bool {
+        self.pattern.as_ref().is_none_or(|pattern| pattern.leave_out(name, true) == Some(true))
+    }
+
+    /// Whether a path fits, if it is a directory's.
+    pub fn fits_path(&self, path: &[u8]) -> bool {
+        self.may_be_named(path)
+    }
+
+    /// All tests.
+    pub fn pass(&self, path: &[u8], version: &StoredVersion) -> bool {
+        let is_dir = version.kind == EntryKind::Dir;
+        let text = if self.has_slash { path } else { split(path).1 };
+        self.kind.is_none_or(|kind| kind == version.kind)
+            && self.size.is_none_or(|size| version.kind == EntryKind::File && size.takes(version.size))
+            && self.from_ns.is_none_or(|from| version.mtime_ns >= from)
+            && self.before_ns.is_none_or(|before| version.mtime_ns < before)
+            && self.pattern.as_ref().is_none_or(|pattern| pattern.leave_out(text, is_dir) == Some(true))
+    }
+}
+
+impl SizeTest {
+    fn takes(self, size: u64) -> bool {
+        match self {
+            Self::Above(than) => size > than,
+            Self::Below(than) => size < than,
+            Self::Exactly(wanted) => size == wanted,
+        }
+    }
+}
+
+/// A pattern as for `--exclude`, but that nothing in front of it has a meaning and blanks behind it count.
+fn pattern(text: &[u8], any_case: bool) -> Result<PatternList> {
+    let mut line = text.to_vec();
+    if matches!(line.first(), Some(b'!' | b'#')) {
+        line.insert(0, b'\\');
+    }
+    let list = PatternList::new(std::iter::once(line.as_slice()), any_case)
+        .map_err(|(_, why)| EngineError::Usage(format!("the pattern {}: {why}", show(text))))?;
+    if list.is_empty() {
+        return Err(EngineError::Usage("the pattern fits nothing; give a name, like '*.txt'".to_owned()));
+    }
+    Ok(list)
+}
