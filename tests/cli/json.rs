@@ -145,11 +145,11 @@ fn shares(one: &str, other: &str) -> bool {
 }
 
 /// What is run: the command as the paper's headings have it, and its arguments.
-const CASES: [(&str, &str); 34] = [
+const CASES: [(&str, &str); 47] = [
     ("init", "init"),
     ("add-volume", "add-volume disk1"),
     ("add-volume", "add-volume disk2"),
-    ("backup", "backup src"),
+    ("backup", "backup src --tag a,b --label words"),
     ("backup", "backup src --name listed --files-from list"),
     ("backup --dry-run", "backup src --name listed --files-from list -n -v"),
     ("backup --dry-run", "backup src --name new -n -v"),
@@ -174,6 +174,19 @@ const CASES: [(&str, &str); 34] = [
     ("profile check", "profile check --file profiles.toml"),
     ("profile run --dry-run", "profile run home -n --file profiles.toml"),
     ("profile run", "profile run home --file profiles.toml"),
+    ("history", "history folder/file --source listed"),
+    ("find", "find file"),
+    ("find", "find --type f --run 1"),
+    ("diff", "diff 1 2 --across"),
+    ("diff", "diff 1 src"),
+    ("stats", "stats"),
+    ("stats", "stats --full --dirs"),
+    ("status", "status"),
+    ("volumes --lost", "volumes --lost disk1,disk2"),
+    ("report", "report"),
+    ("report", "report page.html"),
+    ("restore-folder", "restore-folder folder out-tree --run 1 --overwrite always --delete -v"),
+    ("revert-to-run", "revert-to-run 1 out-tree --overwrite always --delete -n"),
     ("any", "ls nowhere"),
     ("any", "--unknown"),
     // From here on disk1 is damaged and disk2 away.
@@ -184,7 +197,7 @@ const CASES: [(&str, &str); 34] = [
 ];
 
 /// The first case on damaged volumes.
-const DAMAGED_FROM: usize = 30;
+const DAMAGED_FROM: usize = 43;
 
 fn source(bench: &Bench) {
     bench.write("src/folder/file", b"text");
