@@ -189,7 +189,8 @@ pub fn detection_from_row(row: &Row<'_>, first: usize) -> Result<Detection> {
     })
 }
 
-fn st_mode_of(kind: EntryKind) -> u32 {
+/// The bits of a kind in `st_mode`.
+pub(super) fn st_mode_of(kind: EntryKind) -> u32 {
     let bits = match kind {
         EntryKind::Fifo => 1,
         EntryKind::CharDevice => 2,

@@ -2,17 +2,40 @@
 //! so that memory is bounded and nobody waits while the state of the catalog is held.
 
 use super::error::Result;
-use super::row::{StoredVersion, VERSION_COLUMNS};
+use super::row::{StoredVersion, VERSION_COLUMNS, st_mode_of};
+use crate::model::entry::EntryKind;
 use crate::model::ids::{DirId, RunSeq, SourceId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-/// Rows of either table that a page goes through.
+/// Rows of either table that a page takes out.
 const PAGE_ROWS: usize = 16 << 10;
+/// Directories whose rows a page goes through: few at first, so that the first page comes at once.
+const PAGE_DIRS: std::ops::RangeInclusive<i64> = 64..=8 << 10;
+/// No name is longer, so that this one is behind all.
+const LAST_NAME: [u8; 256] = [0xff; 256];
 
-const LIVE: &str =
-    "SELECT dir, name, first_run, NULL, VERSION FROM live WHERE (dir, name) > (?1, ?2) ORDER BY dir, name";
-const PAST: &str = "SELECT dir, name, first_run, last_run, VERSION FROM past WHERE (dir, name) > (?1, ?2)
-     ORDER BY dir, name, first_run";
+/// The rows of a page that pass [`RowTests`]: SQLite makes these tests before it takes a row apart.
+const LIVE: &str = "SELECT dir, name, first_run, NULL, VERSION FROM live
+     WHERE (dir, name) > (?1, ?2) AND (dir, name) <= (?3, ?4) AND TESTS ORDER BY dir, name";
+const PAST: &str = "SELECT dir, name, first_run, last_run, VERSION FROM past
+     WHERE (dir, name) > (?1, ?2) AND (dir, name) <= (?3, ?4) AND TESTS ORDER BY dir, name, first_run";
+const TESTS: &str = "(?5 IS NULL OR instr(name, ?5)) AND (?6 IS NULL OR mode >> 12 = ?6)
+     AND (?7 IS NULL OR size BETWEEN ?7 AND ?8) AND (?9 IS NULL OR mtime_ns >= ?9) AND (?10 IS NULL OR mtime_ns < ?10)";
+
+/// What a row must be; all of it where nothing is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RowTests {
+    /// Bytes that its name has somewhere.
+    pub name_part: Option<Vec<u8>>,
+    /// Its kind.
+    pub kind: Option<EntryKind>,
+    /// The least and the largest size.
+    pub size: Option<(u64, u64)>,
+    /// Last changed then or later, nanoseconds since 1970.
+    pub from_ns: Option<i64>,
+    /// Last changed before.
+    pub before_ns: Option<i64>,
+}
 
 /// A version that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,17 +57,21 @@ type Key = (i64, Vec<u8>);
 /// How far a search has come.
 #[derive(Debug)]
 pub struct Scan {
+    tests: RowTests,
     /// The last name that was gone through; `None` at the end.
     after: Option<Key>,
-}
-
-impl Default for Scan {
-    fn default() -> Self {
-        Self { after: Some((i64::MIN, Vec::new())) }
-    }
+    /// Directories of the next page, and the last of all.
+    dirs: i64,
+    last_dir: i64,
 }
 
 impl Scan {
+    /// At the start, for versions that pass `tests`.
+    pub fn new(conn: &Connection, tests: RowTests) -> Result<Self> {
+        let last_dir = conn.query_row("SELECT coalesce(max(id), 0) FROM dirs", [], |row| row.get(0))?;
+        Ok(Self { tests, after: Some((-1, Vec::new())), dirs: *PAGE_DIRS.start(), last_dir })
+    }
+
     /// The next versions whose directory and name fit, all versions of a name together, the oldest first; none may fit.
     /// `None` at the end.
     pub fn next_page(
@@ -53,8 +80,12 @@ impl Scan {
         fits: &mut dyn FnMut(DirId, &[u8]) -> Result<bool>,
     ) -> Result<Option<Vec<ScannedVersion>>> {
         let Some(after) = self.after.take() else { return Ok(None) };
-        let (mut found, live_end) = pass((conn, LIVE), (&after, None), fits)?;
-        let (past, past_end) = pass((conn, PAST), (&after, live_end.as_ref()), fits)?;
+        let until = (after.0.saturating_add(self.dirs).min(self.last_dir), LAST_NAME.to_vec());
+        self.dirs = (self.dirs * 2).min(*PAGE_DIRS.end());
+        let live = Pass { conn, sql: LIVE, tests: &self.tests };
+        let (mut found, live_end) = live.rows((&after, &until), fits)?;
+        let past = Pass { sql: PAST, ..live };
+        let (past, past_end) = past.rows((&after, live_end.as_ref().unwrap_or(&until)), fits)?;
         found.extend(past);
         // The past may have been cut off before the live: what is behind comes again with the next page.
         if let Some((dir, name)) = &past_end {
@@ -64,48 +95,75 @@ impl Scan {
             let key = |version: &ScannedVersion| (version.dir, version.first_run);
             one.dir.cmp(&other.dir).then_with(|| one.name.cmp(&other.name)).then_with(|| key(one).cmp(&key(other)))
         });
-        self.after = past_end.or(live_end);
+        self.after = past_end.or(live_end).or_else(|| (until.0 < self.last_dir).then_some(until));
         Ok(Some(found))
     }
 }
 
-/// What fits among the rows behind `after`, up to and with `until`; and the last key if the page was full before that.
-fn pass(
-    (conn, sql): (&Connection, &str),
-    (after, until): (&Key, Option<&Key>),
-    fits: &mut dyn FnMut(DirId, &[u8]) -> Result<bool>,
-) -> Result<(Vec<ScannedVersion>, Option<Key>)> {
-    let mut select = conn.prepare_cached(&sql.replace("VERSION", VERSION_COLUMNS))?;
-    let mut rows = select.query(params![after.0, after.1])?;
-    let (mut found, mut count) = (Vec::new(), 0_usize);
-    let (mut last_dir, mut last_name) = (after.0, after.1.clone());
-    while let Some(row) = rows.next()? {
-        let dir: i64 = row.get(0)?;
-        let name = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
-        if until.is_some_and(|(until_dir, until_name)| (dir, name) > (*until_dir, until_name.as_slice())) {
-            return Ok((found, None));
+/// One table of a page.
+#[derive(Clone, Copy)]
+struct Pass<'p> {
+    conn: &'p Connection,
+    sql: &'static str,
+    tests: &'p RowTests,
+}
+
+/// Rows, and the key of the last one where there were more than a page takes.
+type Rows = (Vec<ScannedVersion>, Option<Key>);
+
+impl Pass<'_> {
+    /// What fits among the rows behind `after`, up to and with `until`.
+    fn rows(&self, (after, until): (&Key, &Key), fits: &mut dyn FnMut(DirId, &[u8]) -> Result<bool>) -> Result<Rows> {
+        let mut select = self.conn.prepare_cached(&whole(self.sql))?;
+        let tests = self.tests;
+        let mut rows = select.query(params![
+            after.0,
+            after.1,
+            until.0,
+            until.1,
+            tests.name_part,
+            tests.kind.map(|kind| st_mode_of(kind) >> 12),
+            tests.size.map(|(least, _)| clamped(least)),
+            tests.size.map(|(_, most)| clamped(most)),
+            tests.from_ns,
+            tests.before_ns,
+        ])?;
+        let (mut found, mut count) = (Vec::new(), 0_usize);
+        let mut last: Key = after.clone();
+        while let Some(row) = rows.next()? {
+            let dir: i64 = row.get(0)?;
+            let name = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
+            let is_other = dir != last.0 || name != last.1.as_slice();
+            if is_other && count >= PAGE_ROWS {
+                return Ok((found, Some(last)));
+            }
+            count += 1;
+            if is_other {
+                last.0 = dir;
+                last.1.clear();
+                last.1.extend_from_slice(name);
+            }
+            if fits(DirId(dir), name)? {
+                found.push(ScannedVersion {
+                    dir: DirId(dir),
+                    name: name.to_vec(),
+                    first_run: RunSeq(row.get(2)?),
+                    last_run: row.get::<_, Option<i64>>(3)?.map(RunSeq),
+                    version: StoredVersion::from_row(row, 4)?,
+                });
+            }
         }
-        let is_other = dir != last_dir || name != last_name.as_slice();
-        if is_other && count >= PAGE_ROWS {
-            return Ok((found, Some((last_dir, last_name))));
-        }
-        count += 1;
-        if is_other {
-            last_dir = dir;
-            last_name.clear();
-            last_name.extend_from_slice(name);
-        }
-        if fits(DirId(dir), name)? {
-            found.push(ScannedVersion {
-                dir: DirId(dir),
-                name: name.to_vec(),
-                first_run: RunSeq(row.get(2)?),
-                last_run: row.get::<_, Option<i64>>(3)?.map(RunSeq),
-                version: StoredVersion::from_row(row, 4)?,
-            });
-        }
+        Ok((found, None))
     }
-    Ok((found, None))
+}
+
+fn whole(sql: &str) -> String {
+    sql.replace("VERSION", VERSION_COLUMNS).replace("TESTS", TESTS)
+}
+
+/// Column `size` is signed.
+fn clamped(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
 }
 
 /// A directory's source and path.
@@ -121,7 +179,6 @@ mod tests {
 
     #[test]
     fn a_page_begins_where_the_last_one_ended() {
-        let whole = |sql: &str| sql.replace("VERSION", VERSION_COLUMNS);
         assert_by_index(&[&whole(LIVE), &whole(PAST)]);
     }
 
@@ -138,7 +195,9 @@ mod tests {
                  NULL, 0, NULL, 0 FROM n WHERE i < {past};"
             );
             catalog.conn().execute_batch(&fill).unwrap();
-            let (mut scan, mut seen) = (Scan::default(), Vec::new());
+            let dirs = "INSERT INTO dirs(id, source, path) VALUES(5, 1, x'31')";
+            catalog.conn().execute_batch(dirs).unwrap();
+            let (mut scan, mut seen) = (Scan::new(catalog.conn(), RowTests::default()).unwrap(), Vec::new());
             while let Some(page) = scan.next_page(catalog.conn(), &mut |_, _| Ok(true)).unwrap() {
                 assert!(page.len() <= 2 * PAGE_ROWS + 2);
                 seen.extend(page.into_iter().map(|found| (found.dir, found.name, found.first_run)));
@@ -148,5 +207,32 @@ mod tests {
             seen.dedup();
             assert_eq!(seen.len(), live + past, "{live} {past}");
         }
+    }
+
+    #[test]
+    fn rows_are_tested_before_they_are_taken_out_however_far_apart_their_directories_lie() {
+        let (_dir, catalog) = catalog();
+        let fill = "INSERT INTO dirs(id, source, path) VALUES(1, 1, x''), (99999, 1, x'31');
+            INSERT INTO live SELECT id, x'6162', 9, 33188, 1, 100, 1000, NULL, 1, 0, NULL, 0, 0, 0, 0, 0 FROM dirs;
+            INSERT INTO past SELECT id, x'6162', 3, 8, 1, 16877, 1, 0, 2000, NULL, NULL, 0, NULL, 0 FROM dirs;
+            INSERT INTO past SELECT id, x'63', 3, 8, 1, 33188, 1, 300, 3000, NULL, 1, 0, NULL, 0 FROM dirs;";
+        catalog.conn().execute_batch(fill).unwrap();
+        let found = |tests: RowTests| {
+            let (mut scan, mut seen) = (Scan::new(catalog.conn(), tests).unwrap(), Vec::new());
+            while let Some(page) = scan.next_page(catalog.conn(), &mut |_, _| Ok(true)).unwrap() {
+                seen.extend(page.into_iter().map(|found| (found.dir.0, found.version.mtime_ns)));
+            }
+            seen
+        };
+        let in_both = |times: &[i64]| -> Vec<(i64, i64)> {
+            [1, 99999].iter().flat_map(|dir| times.iter().map(move |time| (*dir, *time))).collect()
+        };
+        let any = RowTests::default;
+        assert_eq!(found(any()), in_both(&[2000, 1000, 3000]));
+        assert_eq!(found(RowTests { name_part: Some(b"b".to_vec()), ..any() }), in_both(&[2000, 1000]));
+        assert_eq!(found(RowTests { kind: Some(EntryKind::Dir), ..any() }), in_both(&[2000]));
+        assert_eq!(found(RowTests { size: Some((100, 299)), ..any() }), in_both(&[1000]));
+        assert_eq!(found(RowTests { size: Some((101, u64::MAX)), ..any() }), in_both(&[3000]));
+        assert_eq!(found(RowTests { from_ns: Some(2000), before_ns: Some(3000), ..any() }), in_both(&[2000]));
     }
 }

@@ -14,6 +14,7 @@ binary, by default the one on PATH.
 """
 import argparse
 import json
+import multiprocessing
 import os
 import sqlite3
 import subprocess
@@ -55,7 +56,9 @@ def fill(catalog, versions):
     first = db.execute("SELECT min(id) FROM dirs WHERE length(path) > 4").fetchone()[0]
     live = "INSERT INTO live(dir, name, first_run, mode, owner, size, mtime_ns, obj, link, flags, ctime_ns, ino, nlink, marks) "
     a_dir = f"1, {0o40755}, 1, 0, {now}, NULL, 0, 0, {now}, 1, 2, 0"
-    db.execute(live + f"SELECT id, x'', {a_dir} FROM dirs ORDER BY id")
+    db.execute(live + f"VALUES(1, x'', {a_dir})")
+    db.execute(count.format(dirs // 1000 + 1) + live + f"SELECT 1, CAST(printf('%04d', i) AS BLOB), {a_dir} FROM n")
+    db.execute(count.format(dirs) + live + f"SELECT 2 + i / 1000, CAST(printf('dir-%06d', i) AS BLOB), {a_dir} FROM n")
     a_file = f"{0o100644}, 1, 1000 + i % 399000, {now} - i * 1000"
     name = f"{first} + i / 100, CAST(printf('file-%02d.dat', i % 100) AS BLOB)"
     db.execute(count.format(files) + live + f"SELECT {name}, {RUNS}, {a_file}, {(RUNS - 1) * files} + i + 1, 0, 0, {now}, i, 1, 0 FROM n")
@@ -104,7 +107,8 @@ def main():
         catalog = f"{options.work}/backup.cat"
         for words in (["init"], ["add-volume", f"{options.work}/disk1"], ["add-volume", f"{options.work}/disk2"]):
             subprocess.run([BINARY, "--catalog", catalog, *words], check=True, stdout=subprocess.DEVNULL)
-        path = fill(catalog, options.versions)
+        # In a process of its own: what a child inherits counts as its memory.
+        path = multiprocessing.get_context("fork").Pool(1).apply(fill, (catalog, options.versions))
     db = sqlite3.connect(f"file:{catalog}?mode=ro", uri=True)
     runs = [run for (run,) in db.execute("SELECT seq FROM runs WHERE state = 'complete' ORDER BY seq")]
     block = db.execute("SELECT lower(hex(name)) FROM blocks ORDER BY id LIMIT 1").fetchone()[0]

@@ -2,6 +2,7 @@
 
 use super::FindOptions;
 use crate::catalog::row::StoredVersion;
+use crate::catalog::scan::RowTests;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::local_time::range_ns;
 use crate::model::entry::EntryKind;
@@ -27,6 +28,7 @@ pub(super) struct Criteria {
     from_ns: Option<i64>,
     before_ns: Option<i64>,
     kind: Option<EntryKind>,
+    name_part: Option<Vec<u8>>,
 }
 
 impl Criteria {
@@ -40,7 +42,19 @@ impl Criteria {
             from_ns: options.newer.map(|moment| range_ns(&moment).0),
             before_ns: options.older.map(|moment| range_ns(&moment).0),
             kind: options.kind,
+            name_part: (!options.ignore_case).then(|| name_part(text)).flatten(),
         })
+    }
+
+    /// What of it a row tells by itself.
+    pub fn row_tests(&self) -> RowTests {
+        RowTests {
+            name_part: self.name_part.clone(),
+            kind: self.kind.or(self.size.map(|_| EntryKind::File)),
+            size: self.size.map(SizeTest::range),
+            from_ns: self.from_ns,
+            before_ns: self.before_ns,
+        }
     }
 
     /// Whether the name alone does not tell.
@@ -78,6 +92,35 @@ impl SizeTest {
             Self::Exactly(wanted) => size == wanted,
         }
     }
+
+    /// The least and the largest size that may pass.
+    fn range(self) -> (u64, u64) {
+        match self {
+            Self::Above(than) => (than, u64::MAX),
+            Self::Below(than) => (0, than),
+            Self::Exactly(wanted) => (wanted, wanted),
+        }
+    }
+}
+
+/// The longest piece of a pattern's last name that stands for itself: a name that fits has it.
+fn name_part(pattern: &[u8]) -> Option<Vec<u8>> {
+    let name = pattern.strip_suffix(b"/").unwrap_or(pattern).rsplit(|byte| *byte == b'/').next()?;
+    // What is in brackets, and behind them, may stand for anything.
+    let plain = name.split(|byte| *byte == b'[').next()?;
+    let mut parts: Vec<Vec<u8>> = vec![Vec::new()];
+    let mut bytes = plain.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'*' | b'?' => parts.push(Vec::new()),
+            b'\\' => {
+                bytes.next();
+                parts.push(Vec::new());
+            }
+            byte => parts.last_mut()?.push(*byte),
+        }
+    }
+    parts.into_iter().max_by_key(Vec::len).filter(|part| !part.is_empty())
 }
 
 /// A pattern as for `--exclude`, but that nothing in front of it has a meaning and blanks behind it count.
@@ -92,4 +135,28 @@ fn pattern(text: &[u8], any_case: bool) -> Result<PatternList> {
         return Err(EngineError::Usage("the pattern fits nothing; give a name, like '*.txt'".to_owned()));
     }
     Ok(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_piece_that_a_name_must_have_is_never_more_than_the_pattern_says() {
+        let is = |pattern: &str, part: &str| {
+            let found = name_part(pattern.as_bytes()).unwrap_or_default();
+            assert_eq!(String::from_utf8(found).unwrap(), part, "{pattern}");
+        };
+        is("a.txt", "a.txt");
+        is("*.txt", ".txt");
+        is("d/*.jpeg*x", ".jpeg");
+        is("dir/", "dir");
+        is("**/ab?cde", "cde");
+        is("a[bc]defg", "a");
+        is(r"\!ab\*cd", "ab");
+        is("*", "");
+        is("d/**", "");
+        is("[ab]", "");
+        is("", "");
+    }
 }

@@ -124,7 +124,7 @@ struct Search<'r> {
 impl Search<'_> {
     fn go_through(&mut self) -> Result<()> {
         let catalog = &self.repository.catalog;
-        let (mut scan, mut dirs) = (Scan::default(), Dirs::default());
+        let (mut scan, mut dirs) = (Scan::new(catalog.conn(), self.criteria.row_tests())?, Dirs::default());
         loop {
             let held = catalog.reading()?;
             let criteria = &self.criteria;
