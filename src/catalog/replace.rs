@@ -31,9 +31,12 @@ pub fn create(path: &Path, settings: &Settings) -> Result<(Catalog, CatalogLock)
     Ok((Catalog::open(path)?, lock))
 }
 
+/// What the name of a catalog in the making ends in.
+pub const BUILDING: &str = ".rebuilding";
+
 /// Where the catalog at `path` is rebuilt: beside it, with what an earlier attempt left there taken away.
 pub fn building_place(path: &Path) -> Result<PathBuf> {
-    let building = beside(path, ".rebuilding");
+    let building = beside(path, BUILDING);
     for suffix in SUFFIXES.into_iter().chain([""]) {
         remove_if_there(&beside(&building, suffix))?;
     }

@@ -212,11 +212,14 @@ mod tests {
     #[test]
     fn rows_are_tested_before_they_are_taken_out_however_far_apart_their_directories_lie() {
         let (_dir, catalog) = catalog();
-        let fill = "INSERT INTO dirs(id, source, path) VALUES(1, 1, x''), (99999, 1, x'31');
-            INSERT INTO live SELECT id, x'6162', 9, 33188, 1, 100, 1000, NULL, 1, 0, NULL, 0, 0, 0, 0, 0 FROM dirs;
-            INSERT INTO past SELECT id, x'6162', 3, 8, 1, 16877, 1, 0, 2000, NULL, NULL, 0, NULL, 0 FROM dirs;
-            INSERT INTO past SELECT id, x'63', 3, 8, 1, 33188, 1, 300, 3000, NULL, 1, 0, NULL, 0 FROM dirs;";
-        catalog.conn().execute_batch(fill).unwrap();
+        for fill in [
+            "INSERT INTO dirs(id, source, path) VALUES(1, 1, x''), (99999, 1, x'31')",
+            "INSERT INTO live SELECT id, x'6162', 9, 33188, 1, 100, 1000, NULL, 1, 0, NULL, 0, 0, 0, 0, 0 FROM dirs",
+            "INSERT INTO past SELECT id, x'6162', 3, 8, 1, 16877, 1, 0, 2000, NULL, NULL, 0, NULL, 0 FROM dirs",
+            "INSERT INTO past SELECT id, x'63', 3, 8, 1, 33188, 1, 300, 3000, NULL, 1, 0, NULL, 0 FROM dirs",
+        ] {
+            catalog.conn().execute_batch(fill).unwrap();
+        }
         let found = |tests: RowTests| {
             let (mut scan, mut seen) = (Scan::new(catalog.conn(), tests).unwrap(), Vec::new());
             while let Some(page) = scan.next_page(catalog.conn(), &mut |_, _| Ok(true)).unwrap() {

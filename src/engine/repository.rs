@@ -104,6 +104,19 @@ impl Repository {
         beside.chain(volumes).filter_map(inode).collect()
     }
 
+    /// The same with all places in which blocks and records lie or lay: also where volumes were seen last, whatever has
+    /// become of their labels, and the directories inside volumes. Nothing there is ever to be deleted.
+    pub fn guarded_inodes(&self) -> HashSet<(u64, u64)> {
+        let here = self.mounted.iter().map(|mounted| mounted.volume.root.clone());
+        let roots = here.chain(self.away.iter().filter_map(|row| row.path.clone()));
+        let places = roots.flat_map(|root| {
+            let inside: Vec<PathBuf> = layout::DIRS.iter().map(|name| root.join(name)).collect();
+            std::iter::once(root).chain(inside)
+        });
+        let inode = |path: PathBuf| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+        self.own_inodes().into_iter().chain(places.filter_map(inode)).collect()
+    }
+
     /// The volume with this number, if it is here.
     pub fn volume(&self, id: VolumeId) -> Option<&Mounted> {
         self.mounted.iter().find(|mounted| mounted.row.id == id)

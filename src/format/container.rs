@@ -17,7 +17,8 @@ pub const MAJOR: u16 = 1;
 /// Counts changes that older readers may ignore.
 pub const MINOR: u16 = 0;
 
-const HEADER_MAGIC: [u8; 8] = *b"RAIDTAPE";
+/// How every block and every record of a run begins.
+pub const HEADER_MAGIC: [u8; 8] = *b"RAIDTAPE";
 const TRAILER_MAGIC: [u8; 8] = *b"EPATDIAR";
 const SEGMENT_SYNC: u32 = 0x5347_4d54;
 /// Required features that this release understands: none are defined yet.

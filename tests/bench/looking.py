@@ -120,7 +120,7 @@ def main():
     asked = [
         ["runs"], ["volumes"], ["ls"], ["ls", "-l", parent], ["ls", "-R"], ["ls", f"latest~1:{parent}"], ["history", path], ["find", name],
         ["find", "no-such-name"], ["find", "--hash", hash_], ["find", "--size", "+1G"], ["find", "--block", block], ["find", "--chunk", chunk],
-        ["find", "--volume", volume], ["diff", str(runs[-2]), str(runs[-1])], ["list-changes", str(runs[-1])], ["stats"], ["status"],
+        ["find", "--on-volume", volume], ["diff", str(runs[-2]), str(runs[-1])], ["list-changes", str(runs[-1])], ["stats"], ["status"],
         ["volumes", "--lost", volume], ["report", f"{catalog}.html"],
     ]
     print("| | first line, ms | s | peak MiB | lines |\n|---|---|---|---|---|")

@@ -357,3 +357,72 @@ fn a_directory_that_turns_into_a_link_and_back_meanwhile_leads_nowhere() {
     }
     assert!(swaps.load(Ordering::Relaxed) > 20);
 }
+
+#[test]
+fn a_volume_of_this_repository_in_the_target_stays_also_when_its_label_is_gone() {
+    let bench = Bench::in_memory();
+    write(&bench.path("live"), "d/a", b"one");
+    bench.run(&["backup", "live", "--volume", "live/v"]).with_code(0);
+    fs::rename(bench.path("live/v/raidtape-volume.json"), bench.path("label")).unwrap();
+    let stored = snapshot(&bench.path("live/v"));
+    write(&bench.path("live"), "extra", b"x");
+    let words = ["restore-folder", ".", "live", "--overwrite", "if-changed", "--delete", "-v"];
+    let said = bench.run(&words).with_code(0);
+    assert!(said.out.contains("deleted extra") && said.err.contains("v is left: a RaidTape volume"), "{said:#?}");
+    snapshot(&bench.path("live/v")).assert_is(&stored, "the volume");
+    fs::rename(bench.path("label"), bench.path("live/v/raidtape-volume.json")).unwrap();
+    bench.assert_all_good();
+}
+
+#[test]
+fn blocks_and_records_stay_wherever_they_lie() {
+    let bench = ready();
+    run(&bench.path(""), &["cp", "-a", "disk1", "dest/copy"]);
+    fs::remove_file(bench.path("dest/copy/raidtape-volume.json")).unwrap();
+    let said = delete(&bench, &["-v"]).with_code(0);
+    assert!(said.err.contains("is left: a block of a RaidTape volume, or a record of a run"), "{said:#?}");
+    let (kept, blocks) = (bench.blocks("dest/copy"), bench.blocks("disk1"));
+    assert!(!kept.is_empty() && kept.keys().eq(blocks.keys()));
+    assert!(said.out.contains("deleted copy/index.db"), "{said:#?}");
+}
+
+#[test]
+fn the_inside_of_a_volume_is_no_target() {
+    let bench = ready();
+    fs::create_dir(bench.path("bound")).unwrap();
+    for inside in ["chunks", "runs"] {
+        let (from, to) = (bench.path("disk1").join(inside), bench.path("bound"));
+        let bound = Command::new("mount").arg("--bind").args([&from, &to]).output().unwrap();
+        if !crate::util::needs::has("root and the right to mount", bound.status.success()) {
+            return;
+        }
+        let said = bench.run(&["revert-to-run", "1", "bound", "--overwrite", "always", "--delete"]);
+        assert!(Command::new("umount").arg(&to).status().unwrap().success());
+        said.with_code(2).with_sentence(&["bound", "RaidTape volume"]);
+    }
+    bench.assert_all_good();
+}
+
+#[test]
+fn where_nothing_fits_what_was_to_be_included_nothing_is_deleted() {
+    let bench = ready();
+    write(&bench.path("dest"), "no-such-name/mine", b"mine");
+    for more in [&["-n"][..], &[]] {
+        let words = [&["--include", "no-such-name/"], more].concat();
+        delete(&bench, &words).with_code(4).with_sentence(&["nothing"]);
+        assert!(bench.path("dest/no-such-name/mine").exists());
+    }
+}
+
+#[test]
+fn a_catalog_in_the_making_stays_with_its_lock() {
+    let bench = ready();
+    let names = ["new.cat.rebuilding", "new.cat.rebuilding-wal", "new.cat.rebuilding-shm", "new.cat.lock"];
+    for name in names {
+        write(&bench.path("dest"), name, b"");
+    }
+    write(&bench.path("dest"), "other.lock", b"");
+    delete(&bench, &[]).with_code(0);
+    assert!(names.iter().all(|name| bench.path("dest").join(name).exists()));
+    assert!(!bench.path("dest/other.lock").exists());
+}

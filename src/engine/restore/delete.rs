@@ -6,10 +6,10 @@
 //! is `delete_check`'s.
 
 use super::dest::MARKER;
+use super::guarded::Guarded;
 use super::tally::Tally;
 use super::tour::Tour;
 use super::wanted::Standing;
-use crate::catalog::handle::{CATALOG_ENDINGS, CATALOG_HEAD_LEN, is_catalog_head};
 use crate::catalog::{runs, view};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::observer::Observer;
@@ -42,13 +42,9 @@ pub struct Left {
 
 const OTHER_FS: &str = "another file system";
 const VOLUME: &str = "a RaidTape volume";
-const CATALOG: &str = "a RaidTape catalog, or a file of one";
 const UNREAD: &str = "it could not be read when the run was made";
 const UNFINISHED: &str = "the mark of an unfinished restore";
 const FOLDED: &str = "a folder that does not keep names as the run has them";
-
-/// SQLite's files are whole pages of this length or a multiple of it.
-const PAGE_LEN_MIN: u64 = 512;
 
 /// What is deleted in one target.
 pub(super) struct Deletion<'a> {
@@ -86,7 +82,7 @@ impl<'a> Deletion<'a> {
         roots: Option<Vec<Vec<u8>>>,
     ) -> Result<Self> {
         let unread = unread_in(&tour)?;
-        let own = tour.repository.own_inodes();
+        let own = tour.repository.guarded_inodes();
         Ok(Self { tour, target, tally, observer, deed, roots, unread, own, closed: HashSet::new() })
     }
 
@@ -168,10 +164,11 @@ impl<'a> Deletion<'a> {
         if found.is_dir {
             return true;
         }
-        match self.is_of_catalog(path, &found.name) {
-            Ok(false) => true,
-            Ok(true) => {
-                self.leave(path, CATALOG);
+        let guarded = Guarded { target: self.target, own: &self.own }.what(path, &found.name);
+        match guarded {
+            Ok(None) => true,
+            Ok(Some(why)) => {
+                self.leave(path, why);
                 false
             }
             Err(error) => {
@@ -179,28 +176,6 @@ impl<'a> Deletion<'a> {
                 false
             }
         }
-    }
-
-    /// Whether a name is a catalog, in use or not, or one of the files that belong to one.
-    fn is_of_catalog(&self, path: &[u8], name: &[u8]) -> std::result::Result<bool, TreeError> {
-        if self.is_catalog(path)? {
-            return Ok(true);
-        }
-        let (dir, endings) = (split(path).0, CATALOG_ENDINGS.iter());
-        let mut beside =
-            endings.filter_map(|ending| name.strip_suffix(ending.as_bytes())).filter(|base| !base.is_empty());
-        beside.try_fold(false, |is_found, base| Ok(is_found || self.is_catalog(&join(dir, base))?))
-    }
-
-    fn is_catalog(&self, path: &[u8]) -> std::result::Result<bool, TreeError> {
-        let Some(there) = self.target.stat(path)? else { return Ok(false) };
-        if self.own.contains(&(there.dev, there.ino)) {
-            return Ok(true);
-        }
-        if there.kind != EntryKind::File || there.size == 0 || there.size % PAGE_LEN_MIN != 0 {
-            return Ok(false);
-        }
-        Ok(self.target.head(path, CATALOG_HEAD_LEN)?.is_some_and(|head| is_catalog_head(&head)))
     }
 
     /// Whether the run may lack a path only because it, or a directory above it, could not be read.

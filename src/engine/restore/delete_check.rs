@@ -70,7 +70,7 @@ pub(super) fn check_delete(tour: &Tour<'_>, options: &RestoreOptions) -> Result<
 /// Refuses a target that is a volume or lies in one.
 fn check_place(tour: &Tour<'_>, dest: &Path) -> Result<()> {
     let Ok(real) = dest.canonicalize() else { return Ok(()) };
-    let own = tour.repository.own_inodes();
+    let own = tour.repository.guarded_inodes();
     let is_volume = |dir: &&Path| {
         let is_own = dir.metadata().is_ok_and(|dir| own.contains(&(dir.dev(), dir.ino())));
         is_own || dir.join(layout::LABEL).symlink_metadata().is_ok()

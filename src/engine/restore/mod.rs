@@ -16,6 +16,7 @@ pub mod dump;
 mod fetch;
 mod file;
 mod flush;
+mod guarded;
 mod links;
 mod options;
 mod plan;

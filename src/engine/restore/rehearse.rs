@@ -73,7 +73,11 @@ impl Rehearsal<'_> {
     fn deletion(&self, tour: Tour<'_>) -> Result<()> {
         let Some(target) = self.target.filter(|_| matches!(self.ground, Ground::Occupied(_))) else { return Ok(()) };
         let Some(roots) = self.deletes.clone() else { return Ok(()) };
-        if !self.tally.counts().problems.is_empty() {
+        let is_incomplete = {
+            let counts = self.tally.counts();
+            !counts.problems.is_empty() || tour.wanted.has_include() && counts.is_nothing()
+        };
+        if is_incomplete {
             self.tally.counts().delete_skipped = true;
             return Ok(());
         }

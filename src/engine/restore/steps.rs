@@ -119,7 +119,9 @@ impl<'a> Restorer<'a> {
         }
         let is_incomplete = {
             let counts = self.tally.counts();
-            !counts.problems.is_empty() || self.is_strict && counts.metadata_refused > 0
+            !counts.problems.is_empty()
+                || self.is_strict && counts.metadata_refused > 0
+                || self.tour.wanted.has_include() && counts.is_nothing()
         };
         if is_incomplete {
             self.tally.counts().delete_skipped = true;

@@ -90,6 +90,11 @@ impl Wanted {
         Some(rest.to_vec())
     }
 
+    /// Whether only what fits some pattern is restored.
+    pub fn has_include(&self) -> bool {
+        self.include.is_some()
+    }
+
     /// Whether paths in the target are not those of the run.
     pub fn strips(&self) -> bool {
         self.strip > 0
