@@ -153,7 +153,7 @@ mod tests {
         is("dir/", "dir");
         is("**/ab?cde", "cde");
         is("a[bc]defg", "a");
-        is(r"\!ab\*cd", "ab");
+        is(r"\!abc\*de", "abc");
         is("*", "");
         is("d/**", "");
         is("[ab]", "");
