@@ -29,6 +29,16 @@ struct Side {
     why: i64,
 }
 
+/// Directories by path, so that the first change is told at once and memory does not grow with them.
+const DIRS: &str = "SELECT id, path FROM dirs WHERE source = ?1 ORDER BY path";
+const SIDES: &str = "SELECT name, 1 AS is_new, mode, obj, 0 AS why FROM live
+       WHERE dir = ?1 AND first_run > ?2 AND first_run <= ?3
+     UNION ALL SELECT name, 1, mode, obj, 0 FROM past
+       WHERE dir = ?1 AND first_run > ?2 AND first_run <= ?3 AND last_run >= ?3
+     UNION ALL SELECT name, 0, mode, obj, why FROM past
+       WHERE dir = ?1 AND first_run <= ?2 AND last_run >= ?2 AND last_run < ?3
+     ORDER BY 1, 2";
+
 /// Hands every changed path between the states of `prev` (`None`: the empty one) and `run` to `each`, by directory
 /// and name.
 pub fn for_each(
@@ -36,18 +46,27 @@ pub fn for_each(
     (source, prev, run): (SourceId, Option<RunSeq>, RunSeq),
     each: &mut dyn FnMut(ChangeKind, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    let sql = "SELECT d.path, v.name, v.is_new, v.mode, v.obj, v.why FROM (
-           SELECT dir, name, 1 AS is_new, mode, obj, 0 AS why FROM live WHERE first_run > ?2 AND first_run <= ?3
-           UNION ALL SELECT dir, name, 1, mode, obj, 0 FROM past
-             WHERE first_run > ?2 AND first_run <= ?3 AND last_run >= ?3
-           UNION ALL SELECT dir, name, 0, mode, obj, why FROM past
-             WHERE first_run <= ?2 AND last_run >= ?2 AND last_run < ?3) v
-         JOIN dirs d ON d.id = v.dir WHERE d.source = ?1 ORDER BY d.path, v.name, v.is_new";
-    let mut select = conn.prepare_cached(sql)?;
-    let mut rows = select.query(params![source.0, prev.map_or(0, |prev| prev.0), run.0])?;
+    let mut dirs = conn.prepare_cached(DIRS)?;
+    let mut dirs = dirs.query([source.0])?;
+    while let Some(dir) = dirs.next()? {
+        let (id, path): (i64, Vec<u8>) = (dir.get(0)?, dir.get(1)?);
+        in_dir(conn, (id, &path), (prev, run), each)?;
+    }
+    Ok(())
+}
+
+/// The same for what lies in one directory.
+fn in_dir(
+    conn: &Connection,
+    (dir, dir_path): (i64, &[u8]),
+    (prev, run): (Option<RunSeq>, RunSeq),
+    each: &mut dyn FnMut(ChangeKind, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut select = conn.prepare_cached(SIDES)?;
+    let mut rows = select.query(params![dir, prev.map_or(0, |prev| prev.0), run.0])?;
     let mut before: Option<Side> = None;
     while let Some(row) = rows.next()? {
-        let side = side_from_row(row)?;
+        let side = side_from_row(row, dir_path)?;
         let old = before.take();
         match old {
             Some(old) if side.is_new && old.path == side.path => {
@@ -70,17 +89,28 @@ pub fn for_each(
     Ok(())
 }
 
-fn side_from_row(row: &Row<'_>) -> Result<Side> {
-    let (dir, name): (Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?);
+fn side_from_row(row: &Row<'_>, dir: &[u8]) -> Result<Side> {
+    let name: Vec<u8> = row.get(0)?;
     Ok(Side {
-        path: path::join(&dir, &name),
-        is_new: row.get(2)?,
-        st_mode: row.get(3)?,
-        object: row.get(4)?,
-        why: row.get(5)?,
+        path: path::join(dir, &name),
+        is_new: row.get(1)?,
+        st_mode: row.get(2)?,
+        object: row.get(3)?,
+        why: row.get(4)?,
     })
 }
 
 fn ended(side: &Side) -> ChangeKind {
     if side.why == 3 { ChangeKind::Excluded } else { ChangeKind::Deleted }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::test_plans::assert_by_index;
+
+    #[test]
+    fn a_directory_is_found_in_its_order_and_its_rows_by_its_number() {
+        assert_by_index(&[DIRS, SIDES]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use super::error::Result;
 use crate::model::hex_prefix::HexPrefix;
-use crate::model::ids::{BlockId, BlockNo, ChunkId, ChunkNo, ContentId, VolumeId};
+use crate::model::ids::{BlockId, BlockNo, ChunkId, ChunkNo, ContentId, SegmentNo, VolumeId};
 use rusqlite::{Connection, params};
 
 /// Things of one prefix that are looked at: more than can be told apart by a glance need not be.
@@ -16,14 +16,9 @@ const CONTENTS_LIKE: &str =
     "SELECT id FROM contents WHERE substr(hash, 1, 8) BETWEEN substr(?1, 1, 8) AND substr(?2, 1, 8)
      AND hash BETWEEN ?1 AND ?2";
 const BLOCKS_ON: &str = "SELECT block FROM copies WHERE volume = ?1 ORDER BY block";
-// As in `damage`; also by the further places of chunks.
-const CONTENTS_WITH_BYTES_IN: &str =
-    "WITH hit(no) AS (SELECT c.no FROM segments s JOIN chunks c ON c.seg = s.id WHERE s.block = ?1
-                      UNION SELECT m.no FROM segments s JOIN chunk_more m ON m.seg = s.id WHERE s.block = ?1)
-     SELECT t.id FROM hit JOIN contents t
-       ON t.chunk BETWEEN hit.no - 255 AND hit.no AND t.chunk + t.n > hit.no AND +t.chunk > 0
-     UNION SELECT e.content FROM hit JOIN extents e
-       ON e.chunk BETWEEN hit.no - 255 AND hit.no AND e.chunk + e.n > hit.no AND +e.chunk > 0";
+const SEGMENTS_OF: &str = "SELECT id FROM segments WHERE block = ?1 ORDER BY off";
+const CHUNKS_IN: &str =
+    "SELECT no FROM chunks WHERE seg = ?1 UNION SELECT no FROM chunk_more WHERE seg = ?1 ORDER BY 1";
 
 /// Blocks whose name begins so, by name; some of them where there are many.
 pub fn blocks_like(conn: &Connection, prefix: &HexPrefix) -> Result<Vec<(BlockNo, BlockId)>> {
@@ -48,10 +43,24 @@ pub fn contents_like(conn: &Connection, prefix: &HexPrefix) -> Result<Vec<Conten
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Contents of which any chunk has a place in `block`, first or further.
-pub fn contents_with_bytes_in(conn: &Connection, block: BlockNo) -> Result<Vec<ContentId>> {
-    let mut select = conn.prepare_cached(CONTENTS_WITH_BYTES_IN)?;
-    Ok(select.query_map([block.0], |row| row.get(0).map(ContentId))?.collect::<rusqlite::Result<_>>()?)
+/// The segments of a block, in its order.
+pub fn segments_of(conn: &Connection, block: BlockNo) -> Result<Vec<SegmentNo>> {
+    let mut select = conn.prepare_cached(SEGMENTS_OF)?;
+    Ok(select.query_map([block.0], |row| row.get(0).map(SegmentNo))?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The chunks that have a place in a segment, first or further, as stretches of consecutive numbers: first and last.
+pub fn chunks_in(conn: &Connection, segment: SegmentNo) -> Result<Vec<(ChunkNo, ChunkNo)>> {
+    let mut select = conn.prepare_cached(CHUNKS_IN)?;
+    let mut stretches: Vec<(ChunkNo, ChunkNo)> = Vec::new();
+    for no in select.query_map([segment.0], |row| row.get::<_, i64>(0))? {
+        let no = no?;
+        match stretches.last_mut() {
+            Some((_, last)) if last.0.checked_add(1) == Some(no) => last.0 = no,
+            _ => stretches.push((ChunkNo(no), ChunkNo(no))),
+        }
+    }
+    Ok(stretches)
 }
 
 /// Blocks that have a copy on a volume.
@@ -63,10 +72,23 @@ pub fn blocks_on(conn: &Connection, volume: VolumeId) -> Result<Vec<BlockNo>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::test_plans::assert_by_index;
+    use crate::catalog::test_plans::{assert_by_index, catalog};
+
+    #[test]
+    fn the_chunks_of_a_segment_come_as_stretches_with_those_that_lie_elsewhere_first() {
+        let (_dir, catalog) = catalog();
+        for no in [3, 4, 5, 9, 11] {
+            let seg = if no == 4 { 8 } else { 7 };
+            let chunk = "INSERT INTO chunks(no, id, seg, off, len) VALUES(?1, randomblob(32), ?2, 0, 1)";
+            catalog.conn().execute(chunk, params![no, seg]).unwrap();
+        }
+        catalog.conn().execute("INSERT INTO chunk_more(no, seg, off) VALUES(4, 7, 0), (4, 7, 9)", []).unwrap();
+        let stretches = chunks_in(catalog.conn(), SegmentNo(7)).unwrap();
+        assert_eq!(stretches, [(3, 5), (9, 9), (11, 11)].map(|(first, last)| (ChunkNo(first), ChunkNo(last))));
+    }
 
     #[test]
     fn every_step_goes_by_an_index() {
-        assert_by_index(&[BLOCKS_LIKE, CHUNKS_LIKE, CONTENTS_LIKE, BLOCKS_ON, CONTENTS_WITH_BYTES_IN]);
+        assert_by_index(&[BLOCKS_LIKE, CHUNKS_LIKE, CONTENTS_LIKE, BLOCKS_ON, SEGMENTS_OF, CHUNKS_IN]);
     }
 }

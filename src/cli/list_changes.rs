@@ -61,7 +61,7 @@ fn print(out: &mut Output, change: ChangeKind, path: &[u8]) {
         ChangeKind::Deleted => '-',
         ChangeKind::Excluded => 'x',
     };
-    out.line(&format!("{sign} {}", paths::words(path)));
+    out.line_now(&format!("{sign} {}", paths::words(path)));
 }
 
 fn say(out: &mut Output, report: &ChangesReport) {

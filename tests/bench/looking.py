@@ -9,13 +9,14 @@ every file has a new content of one chunk of its own; 100 files in each director
 take 3 GB and some minutes. No volume holds these bytes: it is for looking only. The second form looks at a catalog that
 backups made; PATH is a file in it that has changed.
 
-For each command: milliseconds to the first byte on stdout, seconds to the end, MiB of memory at most, lines. RAIDTAPE names the
+For each command: milliseconds to the first byte on a terminal, seconds to the end, MiB of memory at most, lines. RAIDTAPE names the
 binary, by default the one on PATH.
 """
 import argparse
 import json
 import multiprocessing
 import os
+import pty
 import sqlite3
 import subprocess
 import sys
@@ -80,13 +81,22 @@ def fill(catalog, versions):
 
 
 def timed(words):
+    """On a terminal: elsewhere a line waits until a buffer is full."""
+    master, terminal = pty.openpty()
     began = time.monotonic()
-    process = subprocess.Popen([BINARY, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    out = os.read(process.stdout.fileno(), 65536)
-    first = time.monotonic() - began
-    lines = out.count(b"\n")
-    while more := os.read(process.stdout.fileno(), 1 << 20):
-        lines += more.count(b"\n")
+    process = subprocess.Popen([BINARY, *words], stdout=terminal, stderr=subprocess.PIPE)
+    os.close(terminal)
+    first, lines = None, 0
+    while True:
+        try:
+            out = os.read(master, 1 << 16)
+        except OSError:  # The other end is closed.
+            break
+        if not out:
+            break
+        first = first or time.monotonic() - began
+        lines += out.count(b"\n")
+    os.close(master)
     said = process.stderr.read()
     _, status, used = os.wait4(process.pid, 0)
     code = os.waitstatus_to_exitcode(status)
@@ -129,7 +139,7 @@ def main():
         row = timed(["--catalog", catalog, "--no-progress", *words])
         shown = " ".join(word if len(word) < 40 else f"{word[:8]}…" for word in words).replace(os.path.dirname(catalog) + "/", "")
         rows.append({"what": shown, **row})
-        print(f"| `{shown}` | {row['first'] * 1000:.0f} | {row['wall']:.2f} | {row['rss']:.0f} | {row['lines']:,} |", flush=True)
+        print(f"| `{shown}` | {'' if row['first'] is None else f"{row['first'] * 1000:.0f}"} | {row['wall']:.2f} | {row['rss']:.0f} | {row['lines']:,} |", flush=True)
         if row["code"] not in (0, 1, 2) or (row["code"] and words[0] != "status"):
             sys.exit(f"{shown}: exit {row['code']}: {row['said']}")
     if options.json:

@@ -2,7 +2,7 @@
 
 use super::Placed;
 use crate::catalog::damage::{self, ContentUser};
-use crate::catalog::{CatalogError, holders, volumes};
+use crate::catalog::{CatalogError, Connection, holders, volumes};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::repository::Repository;
 use crate::model::hex_prefix::HexPrefix;
@@ -49,13 +49,23 @@ pub(super) fn for_each_version(
         Holder::Block(prefix) => {
             let found = holders::blocks_like(conn, prefix)?;
             the_one("block", prefix, found.iter().map(|(_, id)| id.to_string()))?;
-            found.into_iter().try_for_each(|(block, _)| take(holders::contents_with_bytes_in(conn, block)?))
+            found.into_iter().try_for_each(|(block, _)| in_block(conn, block, &mut take))
         }
         Holder::Volume(name) => {
             let blocks: Vec<BlockNo> = holders::blocks_on(conn, volume(repository, name)?)?;
-            blocks.into_iter().try_for_each(|block| take(holders::contents_with_bytes_in(conn, block)?))
+            blocks.into_iter().try_for_each(|block| in_block(conn, block, &mut take))
         }
     }
+}
+
+/// Hands the contents that have bytes in a block to `take`, segment by segment.
+fn in_block(conn: &Connection, block: BlockNo, take: &mut dyn FnMut(Vec<ContentId>) -> Result<()>) -> Result<()> {
+    for segment in holders::segments_of(conn, block)? {
+        for (first, last) in holders::chunks_in(conn, segment)? {
+            take(damage::extents_with(conn, first, last)?.into_iter().map(|extent| extent.content).collect())?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a prefix of nothing, and of several things.
