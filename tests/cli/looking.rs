@@ -68,6 +68,27 @@ fn of_an_empty_repository_little_is_to_be_told() {
 }
 
 #[test]
+fn a_repository_that_can_take_no_byte_is_critical_before_a_backup_finds_out() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    bench.on_catalog("add-volume disk1").with_code(0);
+    bench.write("src/f", b"x");
+    bench.on_catalog("backup src -q").with_code(0);
+    bench.on_catalog("status").with_code(0);
+    bench.run("--catalog other.cat init").with_code(0);
+    bench.run("--catalog other.cat add-volume full --reserve 900000G").with_code(0);
+    let said = bench.run("--catalog other.cat volumes").with_code(0);
+    assert!(said.out.contains("full    sealed"), "{said:?}");
+    bench.on_catalog("add-volume full2 --reserve 900000G").with_code(0);
+    let said = bench.on_catalog("status").with_code(1);
+    assert!(said.out.contains("volume full2 is full and takes no more blocks"), "{said:?}");
+    // The one with room is away.
+    std::fs::rename(bench.path("disk1"), bench.path("away")).unwrap();
+    let said = bench.on_catalog("status").with_code(2);
+    assert!(said.out.starts_with("CRITICAL - no volume is here that can take a block"), "{said:?}");
+}
+
+#[test]
 fn a_file_that_is_no_catalog_is_left_alone() {
     let bench = Bench::new();
     bench.write("backup.cat", b"a letter to a friend, long enough to be looked at as a whole page of something");
