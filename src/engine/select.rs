@@ -46,23 +46,61 @@ pub fn source_words(source: &Source) -> String {
 /// `Usage` when nothing or more than one source fits; the sentence says what would.
 pub fn pick(repository: &Repository, path: &[u8], run: Option<&RunSpec>, source: Option<&str>) -> Result<Picked> {
     let wanted = Wanted::from_bytes(path)?;
+    let newest = RunSpec::Latest(0);
+    let spec = run.unwrap_or(&newest);
     let (mut found, mut missed) = (Vec::new(), Vec::new());
     for (candidate, given) in candidates(repository, run, source)? {
-        let run = match given {
-            Some(run) => Ok(run),
-            None => run_of(repository, &candidate, run.unwrap_or(&RunSpec::Latest(0)))?,
-        };
-        let looked = match run {
-            Ok(run) => look_in(repository, &wanted, (candidate, run))?,
-            Err(reason) => Err(reason),
-        };
-        match looked {
+        match look(repository, &wanted, (candidate, given), spec)? {
             Ok(picked) => found.push(picked),
-            Err(reason) => missed.push(reason),
+            Err(miss) => missed.push(miss),
         }
     }
     several(&wanted, found.iter().map(|picked| &picked.source))?;
-    found.pop().ok_or_else(|| EngineError::Usage(missed.join("; ")))
+    found.pop().ok_or_else(|| nowhere(&wanted, spec, missed))
+}
+
+/// The one source that has `path` in any of the runs that are named, none of them by number.
+///
+/// # Errors
+/// As [`pick`].
+pub fn source_with(repository: &Repository, path: &[u8], specs: &[&RunSpec]) -> Result<Source> {
+    let wanted = Wanted::from_bytes(path)?;
+    let mut found = Vec::new();
+    let all = candidates(repository, None, None)?;
+    if let [(only, _)] = all.as_slice() {
+        return Ok(only.clone());
+    }
+    let mut missed = Vec::new();
+    for (candidate, _) in all {
+        let mut misses = Vec::new();
+        for spec in specs {
+            match look(repository, &wanted, (candidate.clone(), None), spec)? {
+                Ok(_) => break,
+                Err(miss) => misses.push(miss),
+            }
+        }
+        if misses.len() < specs.len() { found.push(candidate) } else { missed.extend(misses.into_iter().next()) }
+    }
+    several(&wanted, found.iter())?;
+    let newest = RunSpec::Latest(0);
+    found.pop().ok_or_else(|| nowhere(&wanted, specs.first().copied().unwrap_or(&newest), missed))
+}
+
+/// The path in one source, in the run that is given or else named; or why it is not there.
+fn look(
+    repository: &Repository,
+    wanted: &Wanted,
+    (source, given): (Source, Option<Run>),
+    spec: &RunSpec,
+) -> Result<std::result::Result<Picked, Miss>> {
+    let run = match given {
+        Some(run) => Ok(run),
+        None => run_of(repository, &source, spec)?,
+    };
+    match run {
+        Ok(run) => look_in(repository, wanted, (source, run)),
+        Err(why) => Ok(Err(Miss { source: source_words(&source), why, hint: None, has_run: false })),
+    }
 }
 
 /// `path` inside a source, whether or not anything is there.
@@ -85,17 +123,27 @@ pub fn pick_ever(repository: &Repository, path: &[u8], source: Option<&str>) -> 
     for (candidate, _) in candidates(repository, None, source)? {
         let words = source_words(&candidate);
         match wanted.inside(&candidate) {
-            None => missed.push(wanted.outside(&candidate)),
+            None => missed.push(Miss { source: words, why: wanted.outside(&candidate), hint: None, has_run: true }),
             Some(path) if history::versions_of(conn, candidate.id, &path)?.is_empty() => {
                 let hint = meant_ever(repository, candidate.id, &path)?;
-                let hint = hint.map(|meant| format!("; did you mean {}?", show(&meant))).unwrap_or_default();
-                missed.push(format!("source {words} never had {}{hint}", wanted.words()));
+                let hint = hint.map(|meant| format!("did you mean {}?", show(&meant)));
+                let said = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+                let why = format!("source {words} never had {}{said}", wanted.words());
+                missed.push(Miss { source: words, why, hint, has_run: true });
             }
             Some(path) => found.push((candidate, path)),
         }
     }
     several(&wanted, found.iter().map(|(source, _)| source))?;
-    found.pop().ok_or_else(|| EngineError::Usage(missed.join("; ")))
+    found.pop().ok_or_else(|| {
+        if let [only] = missed.as_slice() {
+            return EngineError::Usage(only.why.clone());
+        }
+        let hint = missed.iter().find_map(|miss| miss.hint.as_ref());
+        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        let names: Vec<&str> = missed.iter().map(|miss| miss.source.as_str()).collect();
+        EngineError::Usage(format!("no source ever had {} (runs of: {}){hint}", wanted.words(), names.join(", ")))
+    })
 }
 
 /// Refuses a path that more than one source has.
@@ -151,10 +199,14 @@ pub fn scope(
     for (source, run) in candidates {
         match run.map_or_else(|| run_of(repository, &source, spec), |run| Ok(Ok(run)))? {
             Ok(run) => found.push((source, Some(run))),
-            Err(reason) => missed.push(reason),
+            Err(reason) => missed.push((source_words(&source), reason)),
         }
     }
-    if found.is_empty() { usage(missed.join("; ")) } else { Ok(found) }
+    match missed.as_slice() {
+        _ if !found.is_empty() => Ok(found),
+        [(_, reason)] => usage(reason.clone()),
+        _ => usage(no_run(spec, missed.iter().map(|(source, _)| source.as_str()))),
+    }
 }
 
 /// The complete run of one source that `spec`, which is no number, names; or why there is none.
@@ -303,24 +355,68 @@ fn candidates(
     Ok(fitting.into_iter().map(|source| (source, None)).collect())
 }
 
-/// The path in one source, or why it is not there.
+/// Why a source has not what is wanted.
+struct Miss {
+    source: String,
+    /// The whole sentence, for when it is the only source.
+    why: String,
+    /// What to do instead, where something can be said.
+    hint: Option<String>,
+    /// Whether the source has such a run at all.
+    has_run: bool,
+}
+
+/// No source has it: the sentence of the only one that was asked, or one sentence about all.
+fn nowhere(wanted: &Wanted, spec: &RunSpec, missed: Vec<Miss>) -> EngineError {
+    if let [only] = missed.as_slice() {
+        return EngineError::Usage(only.why.clone());
+    }
+    let hint = missed.iter().find_map(|miss| miss.hint.as_ref());
+    let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+    let with_runs: Vec<&str> = missed.iter().filter(|miss| miss.has_run).map(|miss| miss.source.as_str()).collect();
+    if with_runs.is_empty() {
+        return EngineError::Usage(no_run(spec, missed.iter().map(|miss| miss.source.as_str())));
+    }
+    let looked = match spec {
+        RunSpec::Latest(0) => "newest runs of".to_owned(),
+        other => format!("run {other} of"),
+    };
+    EngineError::Usage(format!("no source has {} ({looked}: {}){hint}", wanted.words(), with_runs.join(", ")))
+}
+
+/// None of several sources has such a run.
+fn no_run<'m>(spec: &RunSpec, sources: impl Iterator<Item = &'m str>) -> String {
+    let names = sources.collect::<Vec<_>>().join(", ");
+    let what = match spec {
+        RunSpec::At(_, date) => format!("a complete run up to {date}"),
+        RunSpec::Latest(0) | RunSpec::Number(_) => "a complete run yet".to_owned(),
+        RunSpec::Latest(_) => format!("a run {spec}"),
+    };
+    format!("no source has {what} (sources: {names}); `raidtape runs` lists the runs that there are")
+}
+
+/// The path in one run of one source, or why it is not there.
 fn look_in(
     repository: &Repository,
     wanted: &Wanted,
     (source, run): (Source, Run),
-) -> Result<std::result::Result<Picked, String>> {
+) -> Result<std::result::Result<Picked, Miss>> {
     let conn = repository.catalog.conn();
     let words = source_words(&source);
-    let Some(path) = wanted.inside(&source) else { return Ok(Err(wanted.outside(&source))) };
+    let Some(path) = wanted.inside(&source) else {
+        return Ok(Err(Miss { source: words, why: wanted.outside(&source), hint: None, has_run: true }));
+    };
     let as_of = AsOf { source: source.id, run: run.seq };
     if !path.is_empty() && view::entry(conn, as_of, &path)?.is_none() {
         let is_elsewhere = !history::versions_of(conn, as_of.source, &path)?.is_empty();
         let hint = match meant(repository, as_of, &path)? {
-            _ if is_elsewhere => format!("other runs have it: `raidtape history {}` lists them", show(&path)),
-            Some(meant) => format!("did you mean {}?", show(&meant)),
-            None => "`raidtape ls` shows what is there, --run N looks into another run".to_owned(),
+            _ if is_elsewhere => Some(format!("other runs have it: `raidtape history {}` lists them", show(&path))),
+            meant => meant.map(|meant| format!("did you mean {}?", show(&meant))),
         };
-        return Ok(Err(format!("{} is not in run {} of {words}; {hint}", wanted.words(), run.seq)));
+        let next = "`raidtape ls` shows what is there, --run N looks into another run";
+        let said = hint.as_deref().unwrap_or(next);
+        let why = format!("{} is not in run {} of {words}; {said}", wanted.words(), run.seq);
+        return Ok(Err(Miss { source: words, why, hint, has_run: true }));
     }
     Ok(Ok(Picked { source, run, path }))
 }
