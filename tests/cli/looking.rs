@@ -98,6 +98,37 @@ fn a_file_that_is_no_catalog_is_left_alone() {
 }
 
 #[test]
+fn a_catalog_that_may_only_be_read_says_what_is_needed() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    let chmod = |name: &str, mode: u32| {
+        std::fs::set_permissions(bench.path(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    chmod("backup.cat", 0o644);
+    chmod("", 0o755);
+    std::fs::copy(env!("CARGO_BIN_EXE_raidtape"), bench.path("raidtape")).expect("room for the program");
+    // Nobody, where this is root.
+    let as_reader = |line: &str| -> crate::program::Said {
+        let mut command = std::process::Command::new(bench.path("raidtape"));
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::process::CommandExt::gid(&mut command, 65534);
+            std::os::unix::process::CommandExt::uid(&mut command, 65534);
+        }
+        command.current_dir(bench.path("")).env_clear().env("TZ", "UTC").args(["--catalog", "backup.cat"]);
+        command.args(line.split_whitespace()).output().expect("the program runs").into()
+    };
+    if !rustix::process::geteuid().is_root() {
+        chmod("backup.cat", 0o444);
+        chmod("", 0o555);
+    }
+    let words = "backup.cat cannot be opened: even reading it needs write permission to it and to its directory";
+    assert!(as_reader("runs").with_code(1).err.contains(words), "{:?}", as_reader("runs"));
+    let said = as_reader("status").with_code(3);
+    assert!(said.out.starts_with("UNKNOWN - ") && said.out.contains(words), "{said:?}");
+    chmod("", 0o755);
+}
+
+#[test]
 fn a_check_without_time_says_what_remains_and_never_that_all_is_good() {
     let bench = Bench::new();
     bench.on_catalog("init").with_code(0);
