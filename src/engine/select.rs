@@ -3,18 +3,15 @@
 
 use super::error::{EngineError, Result};
 use super::local_time;
+use super::missed::{Miss, meant, meant_ever, never_anywhere, no_run, nowhere};
 use super::repository::Repository;
 use crate::catalog::history;
 use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::view::{self, AsOf};
-use crate::model::entry::EntryKind;
 use crate::model::ids::{RunSeq, SourceId};
-use crate::model::nearest::{hint, nearest_name};
-use crate::model::path::{is_valid, join, show};
+use crate::model::nearest::hint;
+use crate::model::path::{is_valid, show};
 use crate::model::run_spec::RunSpec;
-
-/// Names whose length differs by more are not near.
-const NEAR_LEN_MAX: usize = 8;
 
 /// A path that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,7 +53,7 @@ pub fn pick(repository: &Repository, path: &[u8], run: Option<&RunSpec>, source:
         }
     }
     several(&wanted, found.iter().map(|picked| &picked.source))?;
-    found.pop().ok_or_else(|| nowhere(&wanted, spec, missed))
+    found.pop().ok_or_else(|| nowhere(&wanted.words(), spec, &missed))
 }
 
 /// The one source that has `path` in any of the runs that are named, none of them by number.
@@ -83,7 +80,7 @@ pub fn source_with(repository: &Repository, path: &[u8], specs: &[&RunSpec]) -> 
     }
     several(&wanted, found.iter())?;
     let newest = RunSpec::Latest(0);
-    found.pop().ok_or_else(|| nowhere(&wanted, specs.first().copied().unwrap_or(&newest), missed))
+    found.pop().ok_or_else(|| nowhere(&wanted.words(), specs.first().copied().unwrap_or(&newest), &missed))
 }
 
 /// The path in one source, in the run that is given or else named; or why it is not there.
@@ -135,15 +132,7 @@ pub fn pick_ever(repository: &Repository, path: &[u8], source: Option<&str>) -> 
         }
     }
     several(&wanted, found.iter().map(|(source, _)| source))?;
-    found.pop().ok_or_else(|| {
-        if let [only] = missed.as_slice() {
-            return EngineError::Usage(only.why.clone());
-        }
-        let hint = missed.iter().find_map(|miss| miss.hint.as_ref());
-        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-        let names: Vec<&str> = missed.iter().map(|miss| miss.source.as_str()).collect();
-        EngineError::Usage(format!("no source ever had {} (runs of: {}){hint}", wanted.words(), names.join(", ")))
-    })
+    found.pop().ok_or_else(|| never_anywhere(&wanted.words(), &missed))
 }
 
 /// Refuses a path that more than one source has.
@@ -355,46 +344,6 @@ fn candidates(
     Ok(fitting.into_iter().map(|source| (source, None)).collect())
 }
 
-/// Why a source has not what is wanted.
-struct Miss {
-    source: String,
-    /// The whole sentence, for when it is the only source.
-    why: String,
-    /// What to do instead, where something can be said.
-    hint: Option<String>,
-    /// Whether the source has such a run at all.
-    has_run: bool,
-}
-
-/// No source has it: the sentence of the only one that was asked, or one sentence about all.
-fn nowhere(wanted: &Wanted, spec: &RunSpec, missed: Vec<Miss>) -> EngineError {
-    if let [only] = missed.as_slice() {
-        return EngineError::Usage(only.why.clone());
-    }
-    let hint = missed.iter().find_map(|miss| miss.hint.as_ref());
-    let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-    let with_runs: Vec<&str> = missed.iter().filter(|miss| miss.has_run).map(|miss| miss.source.as_str()).collect();
-    if with_runs.is_empty() {
-        return EngineError::Usage(no_run(spec, missed.iter().map(|miss| miss.source.as_str())));
-    }
-    let looked = match spec {
-        RunSpec::Latest(0) => "newest runs of".to_owned(),
-        other => format!("run {other} of"),
-    };
-    EngineError::Usage(format!("no source has {} ({looked}: {}){hint}", wanted.words(), with_runs.join(", ")))
-}
-
-/// None of several sources has such a run.
-fn no_run<'m>(spec: &RunSpec, sources: impl Iterator<Item = &'m str>) -> String {
-    let names = sources.collect::<Vec<_>>().join(", ");
-    let what = match spec {
-        RunSpec::At(_, date) => format!("a complete run up to {date}"),
-        RunSpec::Latest(0) | RunSpec::Number(_) => "a complete run yet".to_owned(),
-        RunSpec::Latest(_) => format!("a run {spec}"),
-    };
-    format!("no source has {what} (sources: {names}); `raidtape runs` lists the runs that there are")
-}
-
 /// The path in one run of one source, or why it is not there.
 fn look_in(
     repository: &Repository,
@@ -419,53 +368,6 @@ fn look_in(
         return Ok(Err(Miss { source: words, why, hint, has_run: true }));
     }
     Ok(Ok(Picked { source, run, path }))
-}
-
-/// As [`meant`], where it may have been in any run.
-fn meant_ever(repository: &Repository, source: SourceId, path: &[u8]) -> Result<Option<Vec<u8>>> {
-    let conn = repository.catalog.conn();
-    let (mut dir, mut names) = (Vec::new(), path.split(|byte| *byte == b'/'));
-    let missing = loop {
-        let Some(name) = names.next() else { return Ok(None) };
-        let next = join(&dir, name);
-        if history::versions_of(conn, source, &next)?.is_empty() {
-            break name;
-        }
-        dir = next;
-    };
-    let known = history::names_of(conn, source, &dir)?;
-    let Some(name) = nearest_name(missing, known.into_iter()) else { return Ok(None) };
-    let near = join(&dir, &name);
-    let whole = names.fold(near.clone(), |above, name| join(&above, name));
-    Ok(Some(if history::versions_of(conn, source, &whole)?.is_empty() { near } else { whole }))
-}
-
-/// What a path that is not there may have been meant to be: the name nearest to its first one that is missing, with
-/// what follows where that is there.
-fn meant(repository: &Repository, as_of: AsOf, path: &[u8]) -> Result<Option<Vec<u8>>> {
-    let conn = repository.catalog.conn();
-    let mut dir = Vec::new();
-    let mut names = path.split(|byte| *byte == b'/');
-    let missing = loop {
-        let Some(name) = names.next() else { return Ok(None) };
-        let next = join(&dir, name);
-        match view::entry(conn, as_of, &next)? {
-            Some(entry) if entry.version.kind == EntryKind::Dir => dir = next,
-            Some(_) => return Ok(None),
-            None => break name,
-        }
-    };
-    let mut known = Vec::new();
-    view::for_each_name(conn, as_of, &dir, &mut |name, _| {
-        if name.len().abs_diff(missing.len()) <= NEAR_LEN_MAX {
-            known.push(name);
-        }
-    })?;
-    known.sort_unstable();
-    let Some(name) = nearest_name(missing, known.into_iter()) else { return Ok(None) };
-    let near = join(&dir, &name);
-    let whole = names.fold(near.clone(), |above, name| join(&above, name));
-    Ok(Some(if view::entry(conn, as_of, &whole)?.is_some() { whole } else { near }))
 }
 
 fn usage<T>(sentence: String) -> Result<T> {
