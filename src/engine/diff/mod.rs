@@ -130,7 +130,7 @@ pub fn diff(repository: &Repository, options: &DiffOptions, each: &mut EachDiff<
         pick(repository, &options.path, Some(&from.seq.into()), None)?;
     }
     if before.top.is_empty() && (before.page.is_empty() || after.page.is_empty()) {
-        // A stream has no root of its own: then neither is told of.
+        // A run always has its root: one without an entry for it says nothing of it.
         before.page.clear();
         after.page.clear();
     }
