@@ -35,6 +35,13 @@ pub enum CatalogError {
         /// The cause.
         source: std::io::Error,
     },
+    /// SQLite keeps its log beside the catalog, and can do without only where another process has made it.
+    #[error(
+        "the catalog {} cannot be opened: even reading it needs write permission to it and to its directory; run as \
+         its owner",
+        .0.display()
+    )]
+    NotWritable(PathBuf),
     /// Rows of a run under way cannot be kept beside the catalog.
     #[error("the rows of the run cannot be kept in {}, the catalog's folder: {source}", folder.display())]
     Spool {

@@ -5,6 +5,7 @@ use super::error::{CatalogError, Result};
 use super::settings::Settings;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rustix::fs::Access;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -92,6 +93,15 @@ impl Catalog {
         if path.is_dir() {
             return Err(CatalogError::Foreign(path.to_owned()));
         }
+        Self::open_there(path).map_err(|error| match error {
+            CatalogError::Sql(cause) if is_for_want_of_writing(&cause, path) => {
+                CatalogError::NotWritable(path.to_owned())
+            }
+            other => other,
+        })
+    }
+
+    fn open_there(path: &Path) -> Result<Self> {
         let conn = connect(path)?;
         // Before anything is set: somebody else's database stays as it is to the last byte.
         let application: i64 = pragma(&conn, "application_id", path)?;
@@ -235,6 +245,16 @@ fn connect(path: &Path) -> Result<Connection> {
     // Otherwise SQLite plans a statement anew for each value that is bound to it, which takes longer than the reading.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(conn)
+}
+
+/// Whether SQLite could read the catalog, and fails because it may not write it or its folder.
+fn is_for_want_of_writing(error: &rusqlite::Error, path: &Path) -> bool {
+    use rusqlite::ErrorCode::{CannotOpen, ReadOnly};
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let allowed = |path: &Path, access| rustix::fs::access(path, access).is_ok();
+    matches!(error.sqlite_error_code(), Some(ReadOnly | CannotOpen))
+        && allowed(path, Access::READ_OK)
+        && !(allowed(path, Access::WRITE_OK) && allowed(folder, Access::WRITE_OK | Access::EXEC_OK))
 }
 
 fn configure(conn: &Connection) -> Result<()> {

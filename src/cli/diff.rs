@@ -11,8 +11,9 @@ use raidtape::engine::{EngineError, Exit};
 use raidtape::model::run_spec::RunSpec;
 use serde::Serialize;
 use std::ffi::OsString;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Compare two runs, or a run with a directory
 #[derive(Debug, Args)]
@@ -21,9 +22,13 @@ Each line is a letter and a path: + is there, - is not there any more, M another
 U other metadata, T another kind of file. A RUN is a number, `latest`, `latest~N` or
 `@DATE`; what is none is a directory, as is `./7`.
 
-A directory is compared by kind, size, time, mode and owner, with what PATH holds in the
-run. Files of equal size are read where their time is another, with --content always.
-Paths are then relative to it. Extended attributes are not compared.
+The top itself is `./`. The last line counts, and says how many bytes of files are new and
+how many gone: of one with another content, all it has now and all it had.
+
+A DIR that is the root of one source means that source, unless PATH or --source say another.
+It is compared by kind, size, time, mode and owner, with what PATH holds in the run. Files
+of equal size are read where their time is another, with --content always. Paths are then
+relative to it. Extended attributes are not compared.
 
 Examples:
   raidtape diff latest~1 latest
@@ -39,7 +44,7 @@ pub struct DiffArgs {
     to: OsString,
     /// Only what lies there in the source
     path: Option<OsString>,
-    /// Which source, where the runs do not tell: its name, or host:name
+    /// Which source, where neither the runs nor PATH tell: its name, or host:name
     #[arg(long)]
     source: Option<String>,
     /// The runs may be of two sources: paths inside them are compared
@@ -65,6 +70,7 @@ pub fn run(session: &mut Session, args: &DiffArgs) -> anyhow::Result<Exit> {
         Some(to) => diff(&repository, &DiffOptions { from: run, to, path, source, across: args.across }, &mut each)?,
         None => {
             let dir = PathBuf::from(&args.to);
+            check_dir(&dir)?;
             diff_dir(&repository, &DiffDirOptions { run, dir, path, source, content: args.content }, &mut each)?
         }
     };
@@ -83,6 +89,19 @@ pub fn run(session: &mut Session, args: &DiffArgs) -> anyhow::Result<Exit> {
     Ok(if report.problems.is_empty() { Exit::Done } else { Exit::SomeUnread })
 }
 
+/// What is no run is to be a directory; of one that cannot be looked at the walk tells more.
+fn check_dir(dir: &Path) -> Result<(), EngineError> {
+    let is_none = match std::fs::metadata(dir) {
+        Ok(found) => !found.is_dir(),
+        Err(error) => matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory),
+    };
+    if !is_none {
+        return Ok(());
+    }
+    let named = "a run is a number, `latest`, `latest~N` or `@DATE`";
+    Err(EngineError::Usage(format!("{} is neither a run nor a directory; {named}", dir.display())))
+}
+
 fn print(out: &mut Output, (kind, path, is_dir): (DiffKind, &[u8], bool)) {
     #[derive(Serialize)]
     struct Change {
@@ -93,13 +112,14 @@ fn print(out: &mut Output, (kind, path, is_dir): (DiffKind, &[u8], bool)) {
     if out.is_json {
         return out.document("change", &Change { modifier: kind.letter(), path: path.into() });
     }
+    // The root is `./`.
     out.line_now(&format!("{} {}{}", kind.letter(), paths::words(path), if is_dir { "/" } else { "" }));
 }
 
 fn say(out: &mut Output, report: &DiffReport) {
     let count = words::count;
     out.say(&format!(
-        "added {}, removed {}, content {}, metadata {}, kind {}; {} more, {} less",
+        "added {}, removed {}, content {}, metadata {}, kind {}; {} new, {} gone",
         count(report.added),
         count(report.removed),
         count(report.content),

@@ -27,8 +27,8 @@ CRITICAL  a source's newest complete run is older than --max-run-age, or there i
           --space-critical at the rate of the last 30 days (or 10 runs, if more)
 WARNING   a run older than three quarters of --max-run-age; a newer one that was not
           finished; files that it could not read; bytes neither verified nor written
-          within --max-verify-age; a volume that is sealed, away, rolled back or given
-          up; space for less than --space-warning
+          within --max-verify-age; a volume that is full, away, given up, or rolled back
+          when the last backup looked; space for less than --space-warning
 UNKNOWN   the catalog is not there or cannot be read
 
 Exit codes of this command: 0 OK, 1 WARNING, 2 CRITICAL (or usage), 3 UNKNOWN.

@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(report.versions[1].file_hash().unwrap().0, *blake3::hash(b"22").as_bytes());
         assert_eq!(report.versions[1].before.as_ref().map(|(mode, _)| *mode), Some(0o640));
         assert_eq!(of("/src").unwrap().versions.len(), 1);
-        assert!(of("g").unwrap_err().to_string().contains("host:/src never had g"));
+        assert!(of("g").unwrap_err().to_string().contains("no source ever had g (runs of: host:/src, "));
         assert!(of("othre").unwrap_err().to_string().contains("did you mean other?"));
     }
 }

@@ -23,6 +23,7 @@ pub mod ls;
 mod manifest_apply;
 pub mod manifest_file;
 mod manifest_write;
+mod missed;
 pub mod observer;
 pub mod rebuild_catalog;
 mod recover;

@@ -61,8 +61,9 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// Opens the catalog and finds its volumes: at `dirs`, or where they were last. With [`Access::Write`] the
-    /// catalog's lock is taken, and what is remembered of places is brought up to date.
+    /// Opens the catalog and finds its volumes: at `dirs`, or where they were last. A directory of `dirs` without a volume
+    /// is refused, unless one was there last: that one is away, as it is when nobody names its place. With
+    /// [`Access::Write`] the catalog's lock is taken, and what is remembered of places is brought up to date.
     pub fn open(catalog_path: &Path, dirs: &[PathBuf], access: Access) -> Result<Self> {
         let mut lock = None;
         if access == Access::Write && catalog_path.is_file() {
@@ -135,7 +136,12 @@ impl Repository {
         let ours = self.settings().repository;
         let mut found: BTreeMap<VolumeUuid, Volume> = BTreeMap::new();
         for dir in dirs {
-            let volume = Volume::open(dir)?;
+            let volume = match Volume::open(dir) {
+                Err(VolumeError::NotMounted { .. } | VolumeError::NoLabel { .. }) if was_last_at(&rows, dir) => {
+                    continue;
+                }
+                opened => opened?,
+            };
             if volume.label.repository != ours {
                 let theirs = volume.label.repository;
                 return Err(VolumeError::ForeignRepository { dir: dir.clone(), theirs, ours }.into());
@@ -255,6 +261,11 @@ impl Repository {
     pub fn writable(&self) -> impl Iterator<Item = &Mounted> {
         self.mounted.iter().filter(|mounted| mounted.is_locked_for_writing())
     }
+}
+
+/// Whether a volume was seen there last.
+fn was_last_at(rows: &[VolumeRow], dir: &Path) -> bool {
+    std::path::absolute(dir).is_ok_and(|place| rows.iter().any(|row| row.path.as_ref() == Some(&place)))
 }
 
 fn insert_once(found: &mut BTreeMap<VolumeUuid, Volume>, volume: Volume) -> Result<()> {

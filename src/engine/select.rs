@@ -3,18 +3,15 @@
 
 use super::error::{EngineError, Result};
 use super::local_time;
+use super::missed::{Miss, meant, meant_ever, never_anywhere, no_run, nowhere};
 use super::repository::Repository;
 use crate::catalog::history;
 use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::view::{self, AsOf};
-use crate::model::entry::EntryKind;
 use crate::model::ids::{RunSeq, SourceId};
-use crate::model::nearest::{hint, nearest_name};
-use crate::model::path::{is_valid, join, show};
+use crate::model::nearest::hint;
+use crate::model::path::{is_valid, show};
 use crate::model::run_spec::RunSpec;
-
-/// Names whose length differs by more are not near.
-const NEAR_LEN_MAX: usize = 8;
 
 /// A path that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,23 +43,61 @@ pub fn source_words(source: &Source) -> String {
 /// `Usage` when nothing or more than one source fits; the sentence says what would.
 pub fn pick(repository: &Repository, path: &[u8], run: Option<&RunSpec>, source: Option<&str>) -> Result<Picked> {
     let wanted = Wanted::from_bytes(path)?;
+    let newest = RunSpec::Latest(0);
+    let spec = run.unwrap_or(&newest);
     let (mut found, mut missed) = (Vec::new(), Vec::new());
     for (candidate, given) in candidates(repository, run, source)? {
-        let run = match given {
-            Some(run) => Ok(run),
-            None => run_of(repository, &candidate, run.unwrap_or(&RunSpec::Latest(0)))?,
-        };
-        let looked = match run {
-            Ok(run) => look_in(repository, &wanted, (candidate, run))?,
-            Err(reason) => Err(reason),
-        };
-        match looked {
+        match look(repository, &wanted, (candidate, given), spec)? {
             Ok(picked) => found.push(picked),
-            Err(reason) => missed.push(reason),
+            Err(miss) => missed.push(miss),
         }
     }
     several(&wanted, found.iter().map(|picked| &picked.source))?;
-    found.pop().ok_or_else(|| EngineError::Usage(missed.join("; ")))
+    found.pop().ok_or_else(|| nowhere(&wanted.words(), spec, &missed))
+}
+
+/// The one source that has `path` in any of the runs that are named, none of them by number.
+///
+/// # Errors
+/// As [`pick`].
+pub fn source_with(repository: &Repository, path: &[u8], specs: &[&RunSpec]) -> Result<Source> {
+    let wanted = Wanted::from_bytes(path)?;
+    let mut found = Vec::new();
+    let all = candidates(repository, None, None)?;
+    if let [(only, _)] = all.as_slice() {
+        return Ok(only.clone());
+    }
+    let mut missed = Vec::new();
+    for (candidate, _) in all {
+        let mut misses = Vec::new();
+        for spec in specs {
+            match look(repository, &wanted, (candidate.clone(), None), spec)? {
+                Ok(_) => break,
+                Err(miss) => misses.push(miss),
+            }
+        }
+        if misses.len() < specs.len() { found.push(candidate) } else { missed.extend(misses.into_iter().next()) }
+    }
+    several(&wanted, found.iter())?;
+    let newest = RunSpec::Latest(0);
+    found.pop().ok_or_else(|| nowhere(&wanted.words(), specs.first().copied().unwrap_or(&newest), &missed))
+}
+
+/// The path in one source, in the run that is given or else named; or why it is not there.
+fn look(
+    repository: &Repository,
+    wanted: &Wanted,
+    (source, given): (Source, Option<Run>),
+    spec: &RunSpec,
+) -> Result<std::result::Result<Picked, Miss>> {
+    let run = match given {
+        Some(run) => Ok(run),
+        None => run_of(repository, &source, spec)?,
+    };
+    match run {
+        Ok(run) => look_in(repository, wanted, (source, run)),
+        Err(why) => Ok(Err(Miss { source: source_words(&source), why, hint: None, has_run: false })),
+    }
 }
 
 /// `path` inside a source, whether or not anything is there.
@@ -85,17 +120,19 @@ pub fn pick_ever(repository: &Repository, path: &[u8], source: Option<&str>) -> 
     for (candidate, _) in candidates(repository, None, source)? {
         let words = source_words(&candidate);
         match wanted.inside(&candidate) {
-            None => missed.push(wanted.outside(&candidate)),
+            None => missed.push(Miss { source: words, why: wanted.outside(&candidate), hint: None, has_run: true }),
             Some(path) if history::versions_of(conn, candidate.id, &path)?.is_empty() => {
                 let hint = meant_ever(repository, candidate.id, &path)?;
-                let hint = hint.map(|meant| format!("; did you mean {}?", show(&meant))).unwrap_or_default();
-                missed.push(format!("source {words} never had {}{hint}", wanted.words()));
+                let hint = hint.map(|meant| format!("did you mean {}?", show(&meant)));
+                let said = hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+                let why = format!("source {words} never had {}{said}", wanted.words());
+                missed.push(Miss { source: words, why, hint, has_run: true });
             }
             Some(path) => found.push((candidate, path)),
         }
     }
     several(&wanted, found.iter().map(|(source, _)| source))?;
-    found.pop().ok_or_else(|| EngineError::Usage(missed.join("; ")))
+    found.pop().ok_or_else(|| never_anywhere(&wanted.words(), &missed))
 }
 
 /// Refuses a path that more than one source has.
@@ -151,10 +188,14 @@ pub fn scope(
     for (source, run) in candidates {
         match run.map_or_else(|| run_of(repository, &source, spec), |run| Ok(Ok(run)))? {
             Ok(run) => found.push((source, Some(run))),
-            Err(reason) => missed.push(reason),
+            Err(reason) => missed.push((source_words(&source), reason)),
         }
     }
-    if found.is_empty() { usage(missed.join("; ")) } else { Ok(found) }
+    match missed.as_slice() {
+        _ if !found.is_empty() => Ok(found),
+        [(_, reason)] => usage(reason.clone()),
+        _ => usage(no_run(spec, missed.iter().map(|(source, _)| source.as_str()))),
+    }
 }
 
 /// The complete run of one source that `spec`, which is no number, names; or why there is none.
@@ -303,73 +344,30 @@ fn candidates(
     Ok(fitting.into_iter().map(|source| (source, None)).collect())
 }
 
-/// The path in one source, or why it is not there.
+/// The path in one run of one source, or why it is not there.
 fn look_in(
     repository: &Repository,
     wanted: &Wanted,
     (source, run): (Source, Run),
-) -> Result<std::result::Result<Picked, String>> {
+) -> Result<std::result::Result<Picked, Miss>> {
     let conn = repository.catalog.conn();
     let words = source_words(&source);
-    let Some(path) = wanted.inside(&source) else { return Ok(Err(wanted.outside(&source))) };
+    let Some(path) = wanted.inside(&source) else {
+        return Ok(Err(Miss { source: words, why: wanted.outside(&source), hint: None, has_run: true }));
+    };
     let as_of = AsOf { source: source.id, run: run.seq };
     if !path.is_empty() && view::entry(conn, as_of, &path)?.is_none() {
         let is_elsewhere = !history::versions_of(conn, as_of.source, &path)?.is_empty();
         let hint = match meant(repository, as_of, &path)? {
-            _ if is_elsewhere => format!("other runs have it: `raidtape history {}` lists them", show(&path)),
-            Some(meant) => format!("did you mean {}?", show(&meant)),
-            None => "`raidtape ls` shows what is there, --run N looks into another run".to_owned(),
+            _ if is_elsewhere => Some(format!("other runs have it: `raidtape history {}` lists them", show(&path))),
+            meant => meant.map(|meant| format!("did you mean {}?", show(&meant))),
         };
-        return Ok(Err(format!("{} is not in run {} of {words}; {hint}", wanted.words(), run.seq)));
+        let next = "`raidtape ls` shows what is there, --run N looks into another run";
+        let said = hint.as_deref().unwrap_or(next);
+        let why = format!("{} is not in run {} of {words}; {said}", wanted.words(), run.seq);
+        return Ok(Err(Miss { source: words, why, hint, has_run: true }));
     }
     Ok(Ok(Picked { source, run, path }))
-}
-
-/// As [`meant`], where it may have been in any run.
-fn meant_ever(repository: &Repository, source: SourceId, path: &[u8]) -> Result<Option<Vec<u8>>> {
-    let conn = repository.catalog.conn();
-    let (mut dir, mut names) = (Vec::new(), path.split(|byte| *byte == b'/'));
-    let missing = loop {
-        let Some(name) = names.next() else { return Ok(None) };
-        let next = join(&dir, name);
-        if history::versions_of(conn, source, &next)?.is_empty() {
-            break name;
-        }
-        dir = next;
-    };
-    let known = history::names_of(conn, source, &dir)?;
-    let Some(name) = nearest_name(missing, known.into_iter()) else { return Ok(None) };
-    let near = join(&dir, &name);
-    let whole = names.fold(near.clone(), |above, name| join(&above, name));
-    Ok(Some(if history::versions_of(conn, source, &whole)?.is_empty() { near } else { whole }))
-}
-
-/// What a path that is not there may have been meant to be: the name nearest to its first one that is missing, with
-/// what follows where that is there.
-fn meant(repository: &Repository, as_of: AsOf, path: &[u8]) -> Result<Option<Vec<u8>>> {
-    let conn = repository.catalog.conn();
-    let mut dir = Vec::new();
-    let mut names = path.split(|byte| *byte == b'/');
-    let missing = loop {
-        let Some(name) = names.next() else { return Ok(None) };
-        let next = join(&dir, name);
-        match view::entry(conn, as_of, &next)? {
-            Some(entry) if entry.version.kind == EntryKind::Dir => dir = next,
-            Some(_) => return Ok(None),
-            None => break name,
-        }
-    };
-    let mut known = Vec::new();
-    view::for_each_name(conn, as_of, &dir, &mut |name, _| {
-        if name.len().abs_diff(missing.len()) <= NEAR_LEN_MAX {
-            known.push(name);
-        }
-    })?;
-    known.sort_unstable();
-    let Some(name) = nearest_name(missing, known.into_iter()) else { return Ok(None) };
-    let near = join(&dir, &name);
-    let whole = names.fold(near.clone(), |above, name| join(&above, name));
-    Ok(Some(if view::entry(conn, as_of, &whole)?.is_some() { whole } else { near }))
 }
 
 fn usage<T>(sentence: String) -> Result<T> {

@@ -1,5 +1,6 @@
 //! `volumes`: every volume that the catalog knows, here or away.
 
+use super::backup::is_full;
 use super::error::{EngineError, Result};
 use super::repository::Repository;
 use crate::catalog::damage::ContentUser;
@@ -15,7 +16,7 @@ use crate::volume::store::Space;
 pub enum VolumeStanding {
     /// Takes blocks.
     Active,
-    /// Reached its reserve.
+    /// Reached its reserve: it takes no block.
     Sealed,
     /// Only read.
     Readonly,
@@ -81,14 +82,9 @@ pub fn volumes(repository: &Repository) -> Result<Vec<VolumeSummary>> {
 pub(super) fn volumes_since(repository: &Repository, since_ns: i64) -> Result<Vec<VolumeSummary>> {
     let mut all = Vec::new();
     for mounted in &repository.mounted {
-        let state = match mounted.row.state {
-            VolumeState::Active => VolumeStanding::Active,
-            VolumeState::Sealed => VolumeStanding::Sealed,
-            VolumeState::Readonly => VolumeStanding::Readonly,
-            VolumeState::Lost => VolumeStanding::Lost,
-        };
         // A disk that does not answer is still a volume to list.
         let space = mounted.store().space().ok();
+        let state = standing(&mounted.row, space, repository.settings().block_size);
         let mut summary = summary(repository, &mounted.row, (state, space), since_ns)?;
         summary.path = Some(mounted.volume.root.display().to_string());
         all.push((mounted.row.id, summary));
@@ -99,6 +95,18 @@ pub(super) fn volumes_since(repository: &Repository, since_ns: i64) -> Result<Ve
     }
     all.sort_by_key(|(id, _)| *id);
     Ok(all.into_iter().map(|(_, summary)| summary).collect())
+}
+
+/// The mark of a full volume is the last backup's. Where the space is known, what the next one would do counts.
+fn standing(row: &VolumeRow, space: Option<Space>, block_size: u64) -> VolumeStanding {
+    let room = space.map(|space| space.free_bytes.saturating_sub(row.reserve.bytes_of(space.total_bytes)));
+    match (row.state, room) {
+        (VolumeState::Readonly, _) => VolumeStanding::Readonly,
+        (VolumeState::Lost, _) => VolumeStanding::Lost,
+        (state, Some(room)) if is_full(state, room, block_size) => VolumeStanding::Sealed,
+        (VolumeState::Sealed, None) => VolumeStanding::Sealed,
+        (VolumeState::Active | VolumeState::Sealed, _) => VolumeStanding::Active,
+    }
 }
 
 fn summary(
@@ -195,6 +203,7 @@ mod tests {
     use super::*;
     use crate::catalog::blocks;
     use crate::engine::test_repo::{Node, TestRepo};
+    use crate::model::params::Reserve;
 
     #[test]
     fn a_volume_that_is_away_is_listed_as_offline_with_what_it_holds() {
@@ -212,6 +221,22 @@ mod tests {
         // Written at the time of the run, which is before this.
         let listed = volumes_since(&repo.repository, i64::MAX).unwrap();
         assert_eq!(listed[0].verification.due_bytes, listed[0].stored);
+    }
+
+    #[test]
+    fn a_volume_is_full_when_the_next_backup_would_find_it_full() {
+        const MIB: u64 = 1 << 20;
+        let repo = TestRepo::new();
+        let row =
+            |state| VolumeRow { state, reserve: Reserve::Bytes(100 * MIB), ..repo.repository.mounted[0].row.clone() };
+        let space = |room: u64| Some(Space { total_bytes: 1 << 40, free_bytes: 100 * MIB + room });
+        let of = |state, space| standing(&row(state), space, 64 * MIB);
+        let seen = [8 * MIB - 1, 8 * MIB, 64 * MIB, 64 * MIB + 1]
+            .map(|room| (of(VolumeState::Active, space(room)), of(VolumeState::Sealed, space(room))));
+        let (active, sealed) = (VolumeStanding::Active, VolumeStanding::Sealed);
+        assert_eq!(seen, [(sealed, sealed), (active, sealed), (active, sealed), (active, active)]);
+        assert_eq!((of(VolumeState::Active, None), of(VolumeState::Sealed, None)), (active, sealed));
+        assert_eq!(of(VolumeState::Readonly, space(0)), VolumeStanding::Readonly);
     }
 
     #[test]

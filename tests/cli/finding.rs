@@ -96,7 +96,7 @@ fn runs_are_compared_with_each_other_and_with_a_directory() {
     let said = bench.on_catalog("diff 1 2").with_code(0);
     let lines: Vec<&str> = said.out.lines().collect();
     assert!(lines.contains(&"- docs/gone.txt") && lines.contains(&"M docs/letter.txt"), "{}", said.out);
-    assert!(lines.last().unwrap().ends_with("15 B more, 2.9 KiB less"), "{}", said.out);
+    assert!(lines.last().unwrap().ends_with("15 B new, 2.9 KiB gone"), "{}", said.out);
     assert_eq!(bench.on_catalog("diff latest~2 2 photo.JPG -q").with_code(0).out, "");
     let documents = bench.on_catalog("diff latest~1 latest docs/gone.txt --json").with_code(0).json();
     assert_eq!((&documents[0]["modifier"], &documents[0]["path"]), (&"+".into(), &"docs/gone.txt".into()));
@@ -115,10 +115,75 @@ fn runs_are_compared_with_each_other_and_with_a_directory() {
     for line in ["- docs/", "- docs/gone.txt", "- docs/letter.txt", "+ new"] {
         assert!(said.lines().any(|told| told == line), "{line}: {said}");
     }
-    let said = bench.on_catalog("diff latest nowhere");
-    assert!(said.code != 0 && said.err.contains("nowhere"), "{said:?}");
+    for what in ["nowhere", "src/photo.JPG", "src/photo.JPG/x"] {
+        let said = bench.on_catalog(&format!("diff latest {what}")).with_code(2);
+        assert!(said.err.contains(&format!("{what} is neither a run nor a directory")), "{said:?}");
+    }
     let said = bench.on_catalog("diff 1 2 docs/gone").with_code(2);
     assert!(said.err.contains("docs/gone is not in run 1"), "{}", said.err);
+}
+
+#[test]
+fn a_change_of_the_top_itself_is_a_difference() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    bench.on_catalog("add-volume disk1").with_code(0);
+    bench.write("src/docs/f", b"x");
+    let chmod = |name: &str, mode: u32| {
+        std::fs::set_permissions(bench.path(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    chmod("src", 0o755);
+    chmod("src/docs", 0o755);
+    bench.on_catalog("backup src -q").with_code(0);
+    let diff = |line: &str| bench.on_catalog(&format!("diff {line}")).with_code(0).out;
+    assert_eq!(diff("1 src -q") + &diff("1 src/docs docs -q"), "");
+    chmod("src", 0o700);
+    chmod("src/docs", 0o700);
+    assert_eq!(diff("1 src -q"), "U ./\nU docs/\n");
+    assert_eq!(diff("1 src/docs docs -q"), "U ./\n");
+    bench.on_catalog("backup src -q").with_code(0);
+    assert!(diff("1 2").starts_with("U ./\nU docs/\nadded 0, removed 0, content 0, metadata 2,"), "{}", diff("1 2"));
+    assert_eq!((diff("1 2 docs -q"), diff("2 1 docs/f -q")), ("U docs/\n".to_owned(), String::new()));
+}
+
+#[test]
+fn a_directory_or_a_path_says_which_source_is_meant() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    bench.on_catalog("add-volume disk1").with_code(0);
+    for (dir, file) in [("home", "ann"), ("etc", "fstab"), ("var", "log")] {
+        bench.write(&format!("{dir}/{file}"), b"1");
+        bench.write(&format!("{dir}/both"), b"1");
+        bench.on_catalog(&format!("backup {dir} -q --name {dir} --host h")).with_code(0);
+        bench.write(&format!("{dir}/{file}"), b"more");
+        bench.on_catalog(&format!("backup {dir} -q --name {dir} --host h")).with_code(0);
+    }
+    let ok = |line: &str| bench.on_catalog(line).with_code(0).out;
+    let home = bench.path("home").display().to_string();
+    assert_eq!(ok(&format!("diff latest {home}/ -q")) + &ok("diff latest ./etc -q"), "");
+    assert_eq!(ok("diff latest~1 var -q"), "M log\n");
+    assert_eq!(ok("diff latest~1 latest ann -q"), "M ann\n");
+    assert_eq!(ok(&format!("diff latest latest~1 {home}/ann -q")), "M ann\n");
+    let refused = |line: &str| bench.on_catalog(line).with_code(2).err;
+    assert!(refused("diff latest disk1").contains("the root is in several sources"));
+    assert!(refused("diff latest~1 latest both").contains("both is in several sources: h:home, h:etc, h:var"));
+    // What is in no source is told once, with the one name that is near.
+    for (line, words) in [
+        ("ls fstba", "no source has fstba (newest runs of: h:home, h:etc, h:var); did you mean fstab?"),
+        (
+            "diff latest~1 latest fstba",
+            "no source has fstba (newest runs of: h:home, h:etc, h:var); did you mean fstab?",
+        ),
+        ("ls latest~1:fstba", "no source has fstba (run latest~1 of: h:home, h:etc, h:var); did you mean fstab?"),
+        ("ls nothing-at-all", "no source has nothing-at-all (newest runs of: h:home, h:etc, h:var)"),
+        ("history fstba", "no source ever had fstba (runs of: h:home, h:etc, h:var); did you mean fstab?"),
+        ("ls @1999-12-31:ann", "no source has a complete run up to 1999-12-31 (sources: h:home, h:etc, h:var)"),
+        ("find ann --run @1999-12-31", "no source has a complete run up to 1999-12-31 (sources: h:home, h:etc, h:var)"),
+        ("ls latest~9:ann", "no source has a run latest~9 (sources: h:home, h:etc, h:var)"),
+    ] {
+        let said = refused(line);
+        assert!(said.contains(words) && said.len() < 170, "{line}: {said}");
+    }
 }
 
 #[test]

@@ -68,12 +68,64 @@ fn of_an_empty_repository_little_is_to_be_told() {
 }
 
 #[test]
+fn a_repository_that_can_take_no_byte_is_critical_before_a_backup_finds_out() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    bench.on_catalog("add-volume disk1").with_code(0);
+    bench.write("src/f", b"x");
+    bench.on_catalog("backup src -q").with_code(0);
+    bench.on_catalog("status").with_code(0);
+    bench.run("--catalog other.cat init").with_code(0);
+    bench.run("--catalog other.cat add-volume full --reserve 900000G").with_code(0);
+    let said = bench.run("--catalog other.cat volumes").with_code(0);
+    assert!(said.out.contains("full    sealed"), "{said:?}");
+    bench.on_catalog("add-volume full2 --reserve 900000G").with_code(0);
+    let said = bench.on_catalog("status").with_code(1);
+    assert!(said.out.contains("volume full2 is full and takes no more blocks"), "{said:?}");
+    // The one with room is away.
+    std::fs::rename(bench.path("disk1"), bench.path("away")).unwrap();
+    let said = bench.on_catalog("status").with_code(2);
+    assert!(said.out.starts_with("CRITICAL - no volume is here that can take a block"), "{said:?}");
+}
+
+#[test]
 fn a_file_that_is_no_catalog_is_left_alone() {
     let bench = Bench::new();
     bench.write("backup.cat", b"a letter to a friend, long enough to be looked at as a whole page of something");
     let said = bench.on_catalog("runs");
     assert_ne!(said.code, 0);
     assert!(said.err.contains("backup.cat is not a RaidTape catalog"), "{}", said.err);
+}
+
+#[test]
+fn a_catalog_that_may_only_be_read_says_what_is_needed() {
+    let bench = Bench::new();
+    bench.on_catalog("init").with_code(0);
+    let chmod = |name: &str, mode: u32| {
+        std::fs::set_permissions(bench.path(name), std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    chmod("backup.cat", 0o644);
+    chmod("", 0o755);
+    std::fs::copy(env!("CARGO_BIN_EXE_raidtape"), bench.path("raidtape")).expect("room for the program");
+    // Nobody, where this is root.
+    let as_reader = |line: &str| -> crate::program::Said {
+        let mut command = std::process::Command::new(bench.path("raidtape"));
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::process::CommandExt::gid(&mut command, 65534);
+            std::os::unix::process::CommandExt::uid(&mut command, 65534);
+        }
+        command.current_dir(bench.path("")).env_clear().env("TZ", "UTC").args(["--catalog", "backup.cat"]);
+        command.args(line.split_whitespace()).output().expect("the program runs").into()
+    };
+    if !rustix::process::geteuid().is_root() {
+        chmod("backup.cat", 0o444);
+        chmod("", 0o555);
+    }
+    let words = "backup.cat cannot be opened: even reading it needs write permission to it and to its directory";
+    assert!(as_reader("runs").with_code(1).err.contains(words), "{:?}", as_reader("runs"));
+    let said = as_reader("status").with_code(3);
+    assert!(said.out.starts_with("UNKNOWN - ") && said.out.contains(words), "{said:?}");
+    chmod("", 0o755);
 }
 
 #[test]

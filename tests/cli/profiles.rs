@@ -80,6 +80,35 @@ fn after_unread_files_the_other_steps_follow_and_after_a_failure_none() {
 }
 
 #[test]
+fn a_listed_disk_that_is_away_is_a_warning_and_the_run_is_saved() {
+    let bench = bench("");
+    bench.on_catalog("add-volume disk2").with_code(0);
+    let at = bench.path("").display().to_string();
+    let text = format!(
+        "[profile.home]\ncatalog = '{at}backup.cat'\nvolumes = ['{at}disk1', '{at}disk2']\nsteps = ['backup']\n\
+         [[profile.home.source]]\nroots = ['{at}src']\n"
+    );
+    bench.write(".config/raidtape/profiles.toml", text.as_bytes());
+    run(&bench, "profile run home").with_code(0);
+    std::fs::rename(bench.path("disk2"), bench.path("away")).unwrap();
+    let said = run(&bench, "profile run home").with_code(0);
+    assert!(said.out.contains("Run 2 of") && said.err.contains("volume disk2"), "{said:?}");
+    // The mount point is there, and nothing is mounted on it.
+    std::fs::create_dir(bench.path("disk2")).unwrap();
+    for line in ["backup src --volume disk1 --volume disk2/.", "backup src --volume ./disk1 --volume disk2/"] {
+        let said = bench.on_catalog(line).with_code(0);
+        assert!(said.err.contains("volume disk2") && said.err.contains("is not here"), "{said:?}");
+    }
+    assert_eq!(bench.path("disk2").read_dir().unwrap().count(), 0);
+    let said = bench.on_catalog("backup src --volume disk1 --volume disk3").with_code(2);
+    assert!(said.err.contains("disk3 holds no RaidTape volume"), "{said:?}");
+    let said = bench.on_catalog("volumes --volume src").with_code(2);
+    assert!(said.err.contains("src holds no RaidTape volume"), "{said:?}");
+    let said = bench.on_catalog("volumes --volume away --volume disk2").with_code(0);
+    assert_eq!(said.out.matches("active").count(), 2, "{said:?}");
+}
+
+#[test]
 fn damage_is_the_exit_code_and_a_hook_that_fails_stops_what_follows() {
     let bench = bench(HOOKS);
     run(&bench, "profile run home").with_code(0);

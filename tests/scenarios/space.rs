@@ -133,6 +133,8 @@ fn a_sealed_volume_opens_again_by_itself_when_there_is_room() {
     assert_eq!(bench.json(&["volumes"], 0)["volumes"][0]["state"], "sealed");
     bench.assert_all_good();
     std::fs::remove_file(bench.path("tiny/somebody elses")).unwrap();
+    // Nobody need write to see it.
+    assert_eq!(bench.json(&["volumes"], 0)["volumes"][0]["state"], "active");
     let report = bench.backup();
     bench.assert_reverts(report["run"].as_i64().unwrap(), &snapshot(&bench.src()));
     assert_eq!(bench.json(&["volumes"], 0)["volumes"][0]["state"], "active");

@@ -316,6 +316,12 @@ fn expected(repository: &Repository, run: &Run) -> Result<Expected> {
     }))
 }
 
+/// Whether a volume takes no block, with so many bytes above its reserve. One that was sealed has to have room for more
+/// than a whole one again.
+pub(super) fn is_full(state: VolumeState, room: u64, block_size: u64) -> bool {
+    room < LEASE_MIN || (state == VolumeState::Sealed && room <= block_size)
+}
+
 /// Volumes that take blocks: those with room; sealed ones that have room again are opened.
 fn lane_volumes(repository: &mut Repository, avoid: &[VolumeId]) -> Result<Vec<(LaneVolume, u64)>> {
     let block_size = repository.settings().block_size;
@@ -330,11 +336,11 @@ fn lane_volumes(repository: &mut Repository, avoid: &[VolumeId]) -> Result<Vec<(
             volumes::set_state(catalog.conn(), volume.row.id, VolumeState::Active)?;
             volume.row.state = VolumeState::Active;
         }
-        let is_sealed = volume.row.state == VolumeState::Sealed;
+        let is_full = is_full(volume.row.state, room, block_size);
         let store = Arc::clone(volume.store());
         let row = &volume.row;
         let lane = LaneVolume { id: row.id, name: row.name.clone(), reserve: row.reserve, store };
-        lanes.push((is_sealed || room < LEASE_MIN, lane, room));
+        lanes.push((is_full, lane, room));
     }
     // When all are full the queues will say so, if there is anything to write at all.
     if lanes.iter().any(|(is_full, _, _)| !is_full) {

@@ -4,12 +4,13 @@
 use super::{DiffKind, DiffReport, EachDiff, bytes_of};
 use crate::catalog::interned::owner_by_id;
 use crate::catalog::row::StoredObject;
+use crate::catalog::runs;
 use crate::catalog::view::{self, AsOf, Walk};
 use crate::catalog::{contents, view::Entry as Stored};
 use crate::codec::hash::{FileHasher, PIECE_LEN, piece_hash};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::repository::Repository;
-use crate::engine::select::pick;
+use crate::engine::select::{pick, source_words};
 use crate::model::entry::{EntryKind, Stat};
 use crate::model::ids::{ContentId, FileHash};
 use crate::model::path::{join, show};
@@ -21,7 +22,7 @@ use crate::tree::select::Selection;
 use crate::tree::walk::{WalkOptions, Walker};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Entries that are listed ahead.
@@ -37,7 +38,8 @@ pub struct DiffDirOptions {
     pub dir: PathBuf,
     /// What of the run the directory is compared with; empty for the root.
     pub path: Vec<u8>,
-    /// `name` or `host:name`, where several sources fit.
+    /// `name` or `host:name`, where several sources fit. Without it, and without a path, the source is meant whose root
+    /// the directory is.
     pub source: Option<String>,
     /// Every file of equal size is read, not only those with another time.
     pub content: bool,
@@ -51,10 +53,14 @@ pub struct DiffDirOptions {
 /// # Errors
 /// `Usage` for a run or path that is not there, or is no directory; `Tree` when the directory cannot be opened.
 pub fn diff_dir(repository: &Repository, options: &DiffDirOptions, each: &mut EachDiff<'_>) -> Result<DiffReport> {
-    let picked = pick(repository, &options.path, Some(&options.run), options.source.as_deref())?;
+    let source = match &options.source {
+        None if options.path.is_empty() => source_of_dir(repository, options)?,
+        given => given.clone(),
+    };
+    let picked = pick(repository, &options.path, Some(&options.run), source.as_deref())?;
     let conn = repository.catalog.conn();
     let top = view::entry(conn, picked.as_of(), &picked.path)?;
-    if top.is_some_and(|top| top.version.kind != EntryKind::Dir) {
+    if top.as_ref().is_some_and(|top| top.version.kind != EntryKind::Dir) {
         let path = show(&picked.path);
         return Err(EngineError::Usage(format!("{path} is no directory in run {}; give one", picked.run.seq)));
     }
@@ -75,9 +81,26 @@ pub fn diff_dir(repository: &Repository, options: &DiffDirOptions, each: &mut Ea
     let mut beside =
         Beside { repository, as_of: picked.as_of(), top: picked.path, content: options.content, each, report };
     while let Some(listing) = walker.next() {
+        if let (true, Some(top)) = (listing.path.is_empty(), &top) {
+            beside.itself(&listing.stat, top)?;
+        }
         beside.directory(listing)?;
     }
     Ok(beside.report)
+}
+
+/// The one source whose root the directory is; a run's number says by itself whose it is.
+fn source_of_dir(repository: &Repository, options: &DiffDirOptions) -> Result<Option<String>> {
+    let (false, Ok(dir)) = (matches!(options.run, RunSpec::Number(_)), std::path::absolute(&options.dir)) else {
+        return Ok(None);
+    };
+    let sources = runs::sources(repository.catalog.conn())?;
+    let mut fitting =
+        sources.iter().filter(|source| matches!(source.roots.as_slice(), [root] if Path::new(root) == dir));
+    Ok(match (fitting.next(), fitting.next()) {
+        (Some(source), None) => Some(source_words(source)),
+        _ => None,
+    })
 }
 
 struct Beside<'r, 'e> {
@@ -166,9 +189,7 @@ impl Beside<'_, '_> {
             StoredObject::Content(_) if version.mtime_ns == stat.mtime_ns && !self.content => Ok(true),
             StoredObject::Content(id) => self.is_same_file((dir, &entry.name), *id)?,
         };
-        let owner = owner_by_id(self.repository.catalog.conn(), version.owner)?;
-        let is_same_metadata = (stat.mode, stat.uid, stat.gid) == (version.mode, owner.uid, owner.gid)
-            && stat.mtime_ns == version.mtime_ns;
+        let is_same_metadata = self.is_same_metadata(stat, old)?;
         match is_same_content {
             Err(error) => self.report.problems.push(Problem::from_io(path, ProblemOp::Read, &error)),
             Ok(false) => self.tell(DiffKind::Content, path, (stat.kind, bytes.0, bytes.1)),
@@ -176,6 +197,20 @@ impl Beside<'_, '_> {
             Ok(true) => {}
         }
         Ok(())
+    }
+
+    /// The directory itself beside what the run has in its place.
+    fn itself(&mut self, stat: &Stat, old: &Stored) -> Result<()> {
+        if !self.is_same_metadata(stat, old)? {
+            self.tell(DiffKind::Metadata, b"", (stat.kind, 0, 0));
+        }
+        Ok(())
+    }
+
+    fn is_same_metadata(&self, stat: &Stat, old: &Stored) -> Result<bool> {
+        let version = &old.version;
+        let owner = owner_by_id(self.repository.catalog.conn(), version.owner)?;
+        Ok((stat.mode, stat.uid, stat.gid) == (version.mode, owner.uid, owner.gid) && stat.mtime_ns == version.mtime_ns)
     }
 
     fn is_same_file(&self, (dir, name): (&Dir, &[u8]), content: ContentId) -> Result<io::Result<bool>> {

@@ -7,7 +7,7 @@ pub use self::live::{DiffDirOptions, diff_dir};
 
 use super::error::{EngineError, Result};
 use super::repository::Repository;
-use super::select::{path_inside, pick, run_named, source_by_id, source_words};
+use super::select::{path_inside, pick, run_named, source_by_id, source_with, source_words};
 use crate::catalog::interned::owner_by_id;
 use crate::catalog::row::{StoredObject, StoredVersion};
 use crate::catalog::runs::Run;
@@ -30,7 +30,7 @@ pub struct DiffOptions {
     pub to: RunSpec,
     /// Only what lies at or below this path; empty for all.
     pub path: Vec<u8>,
-    /// `name` or `host:name`, where the runs do not tell.
+    /// `name` or `host:name`, where neither the runs nor the path tell.
     pub source: Option<String>,
     /// The runs may be of two sources: then paths inside them are compared.
     pub across: bool,
@@ -129,6 +129,11 @@ pub fn diff(repository: &Repository, options: &DiffOptions, each: &mut EachDiff<
         // Says why it is not there.
         pick(repository, &options.path, Some(&from.seq.into()), None)?;
     }
+    if before.top.is_empty() && (before.page.is_empty() || after.page.is_empty()) {
+        // A run always has its root: one without an entry for it says nothing of it.
+        before.page.clear();
+        after.page.clear();
+    }
     let mut report = DiffReport { from: Some(from.seq), to: Some(to.seq), ..DiffReport::default() };
     loop {
         before.fill(conn)?;
@@ -171,6 +176,11 @@ fn runs_of(repository: &Repository, options: &DiffOptions) -> Result<(Run, Run)>
         (from, to @ RunSpec::Number(_), None) if !matches!(from, RunSpec::Number(_)) => {
             let to = named(to, None)?;
             (named(from, Some(&of(&to)?))?, to)
+        }
+        (from, to, None) if !options.path.is_empty() && !matches!(from, RunSpec::Number(_)) => {
+            let source = source_with(repository, &options.path, &[to, from])?;
+            let words = source_words(&source);
+            (named(from, Some(&words))?, named(to, Some(&words))?)
         }
         (from, to, given) => (named(from, given)?, named(to, given)?),
     };
@@ -228,7 +238,7 @@ struct Side {
 
 impl Side {
     fn new(conn: &Connection, as_of: AsOf, top: Vec<u8>) -> Result<Self> {
-        let itself = view::entry(conn, as_of, &top)?.filter(|_| !top.is_empty());
+        let itself = view::entry(conn, as_of, &top)?;
         Ok(Self { as_of, walk: Walk::below(conn, as_of, &top)?, top, page: itself.into_iter().collect() })
     }
 

@@ -88,7 +88,7 @@ fn of_bytes(report: &StatusReport, options: &StatusOptions, checks: &mut Vec<Che
     let never = if never > 0 { format!("; {} never verified", percent(never, all)) } else { String::new() };
     checks.push(if due > 0 {
         let share = percent(due, all);
-        let next = "`raidtape validate --max-age` does it";
+        let next = format!("`raidtape validate --max-age {}` does it", age_option(options.max_verify_age));
         warning("verification", format!("{share} of the bytes not verified within {limit}; {next}{never}"))
     } else {
         ok("verification", format!("all bytes were verified or written within {limit}{never}"))
@@ -166,6 +166,15 @@ fn age_words(age: Duration) -> String {
         s @ ..7200 => format!("{} min", s / 60),
         s @ ..259_200 => format!("{} h", s / 3600),
         s => format!("{} d", s / 86_400),
+    }
+}
+
+/// An age as options take it: `30d`, `36h`.
+fn age_option(age: Duration) -> String {
+    match age.as_secs() {
+        s if s % 86_400 == 0 => format!("{}d", s / 86_400),
+        s if s % 3600 == 0 => format!("{}h", s / 3600),
+        s => format!("{s}s"),
     }
 }
 

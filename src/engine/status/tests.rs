@@ -68,6 +68,10 @@ fn damage_is_critical_and_old_or_no_verification_a_warning() {
     let at = |days: i64| status(&repo.repository, &relaxed, RUN_NS + days * 24 * HOUR_NS).unwrap();
     // Written a while ago and never looked at; what is new does not count yet.
     assert_eq!((at(29).state, at(31).state), (Severity::Ok, Severity::Warning));
+    assert!(at(31).sentence.contains("`raidtape validate --max-age 30d` does it"), "{}", at(31).sentence);
+    let hours = StatusOptions { max_verify_age: Duration::from_secs(36 * 3600), ..relaxed };
+    let report = status(&repo.repository, &hours, RUN_NS + 100 * HOUR_NS).unwrap();
+    assert!(report.sentence.contains("--max-age 36h`"), "{}", report.sentence);
     blocks::set_verified(conn, BlockNo(1), (volume, RUN_NS + 20 * 24 * HOUR_NS)).unwrap();
     assert_eq!((at(31).state, at(51).state), (Severity::Ok, Severity::Warning));
     blocks::mark_bad(conn, BlockNo(1)).unwrap();
