@@ -139,7 +139,8 @@ def main():
         row = timed(["--catalog", catalog, "--no-progress", *words])
         shown = " ".join(word if len(word) < 40 else f"{word[:8]}…" for word in words).replace(os.path.dirname(catalog) + "/", "")
         rows.append({"what": shown, **row})
-        print(f"| `{shown}` | {'' if row['first'] is None else f"{row['first'] * 1000:.0f}"} | {row['wall']:.2f} | {row['rss']:.0f} | {row['lines']:,} |", flush=True)
+        first = "" if row["first"] is None else f"{row['first'] * 1000:.0f}"
+        print(f"| `{shown}` | {first} | {row['wall']:.2f} | {row['rss']:.0f} | {row['lines']:,} |", flush=True)
         if row["code"] not in (0, 1, 2) or (row["code"] and words[0] != "status"):
             sys.exit(f"{shown}: exit {row['code']}: {row['said']}")
     if options.json:
