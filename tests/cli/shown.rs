@@ -18,7 +18,8 @@ fn a_result_that_cannot_be_written_is_a_failure_and_for_status_unknown() {
     bench.write("src/file", b"text");
     bench.on_catalog("backup src --volume disk1").with_code(0);
     bench.on_catalog("status --max-run-age 1d").with_code(0);
-    let mut lines = vec![("runs", 1), ("report --json", 1), ("generate completions bash", 1), ("generate cron -- /home", 1)];
+    let mut lines =
+        vec![("runs", 1), ("report --json", 1), ("generate completions bash", 1), ("generate cron -- /home", 1)];
     lines.extend([("generate systemd -- /home", 1), ("status", 3), ("status --json", 3)]);
     for (line, code) in lines {
         for redirection in [">/dev/full", ">&-"] {
@@ -47,6 +48,26 @@ fn names_that_turn_text_around_are_shown_and_not_obeyed() {
     assert!(!listed.contains(['\u{202e}', '\u{202c}', '\u{2067}']), "{listed}");
     // Programs get the bytes.
     assert!(bench.on_catalog("ls --json").with_code(0).out.contains('\u{202e}'));
+}
+
+#[test]
+fn what_is_no_longer_selected_is_told_apart_from_what_is_gone() {
+    let bench = Bench::new();
+    for name in ["a", "b", "skip/c", "skip/d"] {
+        bench.write(&format!("src/{name}"), name.as_bytes());
+    }
+    bench.on_catalog("backup src --volume disk1").with_code(0);
+    std::fs::remove_file(bench.path("src/a")).unwrap();
+    let dry = bench.on_catalog("backup src -e /skip -n").with_code(0).out;
+    assert!(dry.contains("delete 4, 3 of them no longer selected, leave"), "{dry}");
+    let said = bench.on_catalog("backup src -e /skip").with_code(0).out;
+    assert!(said.contains("deleted 4, 3 of them no longer selected, unchanged"), "{said}");
+    bench.write("src/skip/e", b"e");
+    let documents = bench.on_catalog("backup src --json").with_code(0).json();
+    assert_eq!((&documents[0]["files_deleted"], &documents[0]["files_excluded"]), (&0.into(), &0.into()));
+    std::fs::remove_file(bench.path("src/b")).unwrap();
+    let said = bench.on_catalog("backup src").with_code(0).out;
+    assert!(said.contains("deleted 1, unchanged"), "{said}");
 }
 
 #[test]
