@@ -9,6 +9,10 @@ use std::io::IsTerminal;
 const FLOW_MIN: u16 = 20;
 /// Before the lines below a row.
 const INDENT: u16 = 4;
+/// Where the terminal does not say how wide it is.
+const COLUMNS_DEFAULT: u16 = 80;
+/// On less no table can be read.
+const COLUMNS_MIN: u16 = 20;
 /// Between two columns.
 const GAP: u16 = 2;
 
@@ -35,7 +39,8 @@ fn colour_of(text: &str) -> Option<Color> {
 
 /// Prints rows below a header.
 pub fn print(out: &mut Output, header: &[(&str, Align)], rows: Vec<Vec<String>>) {
-    let width = if std::io::stdout().is_terminal() { Table::new().width() } else { None };
+    let found = || Table::new().width().filter(|columns| *columns > 0).unwrap_or(COLUMNS_DEFAULT).max(COLUMNS_MIN);
+    let width = std::io::stdout().is_terminal().then(found);
     for line in lines(header, &rows, width) {
         out.line(line.trim_end());
     }

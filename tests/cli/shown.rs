@@ -1,6 +1,6 @@
 //! What a person sees on stdout, and what comes of it when nobody can.
 
-use crate::program::{Bench, Said};
+use crate::program::{Bench, Said, has_tools};
 use std::fs::File;
 use std::process::Command;
 
@@ -84,4 +84,33 @@ fn with_v_volumes_tells_more_and_history_a_hash_that_find_takes() {
     let is_hash = |word: &&str| word.len() == 16 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     let hash = history.split_whitespace().find(is_hash).unwrap_or_else(|| panic!("a hash: {history}"));
     assert!(bench.on_catalog(&format!("find --hash {hash}")).with_code(0).out.contains("file"), "{hash}");
+}
+
+#[test]
+fn on_a_terminal_of_80_columns_no_line_is_longer_and_no_word_is_torn() {
+    if !has_tools(&["script", "stty"]) {
+        return;
+    }
+    let bench = Bench::new();
+    bench.write("src/a-file", &[7; 300_000]);
+    bench.on_catalog("init").with_code(0);
+    let name = "a-name-of-twenty-eight-lette";
+    bench.on_catalog(&format!("add-volume disk1 --name {name}")).with_code(0);
+    bench.on_catalog("backup src --name /home/ann/pictures --tag trip,raw --label before-the-clean-up").with_code(0);
+    let program = env!("CARGO_BIN_EXE_raidtape");
+    for (line, words) in [
+        ("volumes", &[name, "active", "VERIFIED"][..]),
+        ("volumes -v", &[name, "active", "RESERVE", "VERIFIED"]),
+        ("runs -v", &["before-the-clean-up [trip,raw]", "/home/ann/pictures", "293 KiB", "STORED"]),
+        ("runs", &["before-the-clean-up [trip,raw]", "/home/ann/pictures", "STORED"]),
+        ("history a-file -v", &["LAST CHANGE", "HASH", "file 0644"]),
+    ] {
+        let mut command = Command::new("script");
+        let script = format!("stty cols 80; {program} --catalog backup.cat {line}");
+        command.args(["-qec", &script, "/dev/null"]).env("NO_COLOR", "1").env("TERM", "xterm");
+        let out = command.current_dir(bench.path("")).output().expect("script").stdout;
+        let shown = String::from_utf8(out).expect("words are UTF-8");
+        assert!(shown.lines().all(|line| line.chars().count() <= 80), "{line}: {shown}");
+        assert!(words.iter().all(|word| shown.contains(word)), "{line}: {shown}");
+    }
 }
