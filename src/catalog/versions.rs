@@ -90,6 +90,7 @@ pub struct Applier<'c> {
     interner: Interner,
     digest: StateDigest,
     counts: RunCounts,
+    excluded: u64,
     link_max: i64,
     /// A version with nothing but other names of its owner is another one.
     names_count: bool,
@@ -99,7 +100,7 @@ impl<'c> Applier<'c> {
     /// Starts from the state with digest `base`.
     pub fn new(conn: &'c Connection, run: ApplyRun, base: StateDigest) -> Self {
         let (interner, counts) = (Interner::default(), RunCounts::default());
-        Self { conn, run, interner, digest: base, counts, link_max: 0, names_count: false }
+        Self { conn, run, interner, digest: base, counts, excluded: 0, link_max: 0, names_count: false }
     }
 
     /// For the rows of a record, of which each is to be taken as it is: whoever wrote it has decided.
@@ -115,6 +116,11 @@ impl<'c> Applier<'c> {
     /// Added, modified, metadata and deleted so far.
     pub fn counts(&self) -> RunCounts {
         self.counts
+    }
+
+    /// Those of the deleted that are only no longer selected.
+    pub fn excluded(&self) -> u64 {
+        self.excluded
     }
 
     /// Applies one change at `dir`/`name`; an empty name in the root directory is the root itself.
@@ -296,6 +302,7 @@ impl<'c> Applier<'c> {
             .prepare_cached("DELETE FROM live WHERE dir = ?1 AND name = ?2")?
             .execute(params![place.dir_id.0, place.name])?;
         self.counts.deleted += 1;
+        self.excluded += u64::from(reason == EndReason::Excluded);
         Ok(Some(old.kind))
     }
 }

@@ -194,7 +194,7 @@ fn say(out: &mut Output, report: &BackupReport) {
         words::count(counts.added),
         words::count(counts.modified),
         words::count(counts.metadata),
-        words::count(counts.deleted),
+        words::deleted(counts.deleted, report.excluded),
         words::count(counts.unchanged)
     ));
     let mut line = format!("read {}, new {}", words::size(counts.bytes_read), words::size(counts.bytes_new));
@@ -231,6 +231,7 @@ struct Summary<'a> {
     source: &'a str,
     files_metadata: u64,
     files_deleted: u64,
+    files_excluded: u64,
     bytes_read: u64,
     blocks_written: u64,
     volumes_used: &'a [String],
@@ -257,6 +258,7 @@ impl<'a> From<&'a BackupReport> for Summary<'a> {
             source: &report.source,
             files_metadata: counts.metadata,
             files_deleted: counts.deleted,
+            files_excluded: report.excluded,
             bytes_read: counts.bytes_read,
             blocks_written: report.blocks_written,
             volumes_used: &report.volumes_used,

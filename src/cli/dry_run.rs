@@ -56,7 +56,7 @@ fn say(session: &mut Session, report: &DryRunReport) {
         words::count(counts.added),
         words::count(counts.modified),
         words::count(counts.metadata),
-        words::count(counts.deleted),
+        words::deleted(counts.deleted, report.excluded),
         words::count(counts.unchanged)
     ));
     out.say(&format!("would read {}, new {}", words::size(counts.bytes_read), words::size(counts.bytes_new)));
@@ -79,6 +79,7 @@ struct Summary<'a> {
     files_changed: u64,
     files_metadata: u64,
     files_deleted: u64,
+    files_excluded: u64,
     files_unmodified: u64,
     bytes_read: u64,
     data_added: u64,
@@ -100,6 +101,7 @@ impl<'a> From<&'a DryRunReport> for Summary<'a> {
             files_changed: counts.modified,
             files_metadata: counts.metadata,
             files_deleted: counts.deleted,
+            files_excluded: report.excluded,
             files_unmodified: counts.unchanged,
             bytes_read: counts.bytes_read,
             data_added: counts.bytes_new,

@@ -15,6 +15,9 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 
+/// Digits of a hash that `-v` shows: enough for `find --hash`, and for a line.
+const HASH_DIGITS: usize = 16;
+
 /// List every version that one path had
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -23,7 +26,7 @@ more. RUNS are those that saw a version: `3-5`, and `7-` for the one that is the
 
 Examples:
   raidtape history letters/to-anna.odt
-  raidtape history /home/me/letters/to-anna.odt -v      (with the hash)
+  raidtape history /home/me/letters/to-anna.odt -v      (the hash's first 16 digits)
   raidtape dump letters/to-anna.odt --run 3 > old.odt")]
 pub struct HistoryArgs {
     /// Path inside the source, or absolute below its root
@@ -64,7 +67,8 @@ fn row(version: &HistoryVersion, has_hash: bool) -> Vec<String> {
     let mut cells = vec![words::run_range(version.first_run, version.last_run), seen, size];
     cells.push(words::minute(version.version.mtime_ns));
     if has_hash {
-        cells.push(version.file_hash().map_or_else(|| "-".to_owned(), |hash| hash.to_string()));
+        let shown = |hash: String| hash.chars().take(HASH_DIGITS).collect();
+        cells.push(version.file_hash().map_or_else(|| "-".to_owned(), |hash| shown(hash.to_string())));
     }
     cells.push(what(version));
     cells

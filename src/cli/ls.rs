@@ -44,7 +44,7 @@ pub struct LsArgs {
     #[arg(short = 'R', long)]
     recursive: bool,
     /// Largest (`size`) or newest (`time`) first, or by `name`; with -R over all that is listed
-    #[arg(long, value_name = "ORDER", value_parser = values::ls_sort)]
+    #[arg(long, value_name = "ORDER", value_parser = values::ls_sort(), hide_possible_values = true)]
     sort: Option<LsSort>,
     /// The other way round
     #[arg(short, long)]

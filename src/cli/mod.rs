@@ -70,8 +70,9 @@ pub fn main() -> ExitCode {
         session.warn(&format!("signals cannot be caught: {error}"));
     }
     if cli.command.is_for_stdout() && closed::was_stdout() {
-        say_error("there is no stdout to write the result to; open it, or redirect it", Exit::Failed as u8, false);
-        return ExitCode::from(Exit::Failed as u8);
+        let code = cli.command.code_unread();
+        say_error("there is no stdout to write the result to; open it, or redirect it", code, false);
+        return ExitCode::from(code);
     }
     if let Some(nice) = session.global.nice
         && let Err(error) = rustix::process::setpriority_process(None, nice)
@@ -86,7 +87,8 @@ pub fn main() -> ExitCode {
         // What was to be stored is stored; only a listing that nobody can read is a failure.
         Err(error) => {
             stderr_line(&format!("raidtape: cannot write to stdout: {error}"));
-            ExitCode::from(if code == 0 && cli.command.is_listing() { Exit::Failed as u8 } else { code })
+            let is_unread = cli.command.is_listing() && (code == 0 || matches!(cli.command, Command::Status(_)));
+            ExitCode::from(if is_unread { cli.command.code_unread() } else { code })
         }
         Ok(()) => ExitCode::from(code),
     }
@@ -124,22 +126,35 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<u8> {
 
 impl Command {
     fn is_listing(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::ListChanges(_)
-                | Self::Runs(_)
-                | Self::Volumes(_)
-                | Self::Ls(_)
-                | Self::Stats(_)
-                | Self::History(_)
-                | Self::Find(_)
-                | Self::Diff(_)
-        )
+            | Self::Runs(_)
+            | Self::Volumes(_)
+            | Self::Ls(_)
+            | Self::Stats(_)
+            | Self::Status(_)
+            | Self::History(_)
+            | Self::Find(_)
+            | Self::Diff(_) => true,
+            Self::Report(args) => args.is_for_stdout(),
+            Self::Generate(args) => args.is_for_stdout(),
+            _ => false,
+        }
+    }
+
+    /// The exit code when nobody can read the result.
+    fn code_unread(&self) -> u8 {
+        if matches!(self, Self::Status(_)) { status::UNKNOWN } else { Exit::Failed as u8 }
     }
 
     /// Whether it does nothing but write a result.
     fn is_for_stdout(&self) -> bool {
-        self.is_listing() || matches!(self, Self::Dump(_))
+        match self {
+            Self::Dump(_) => true,
+            // Its exit code and the page for Prometheus are results too.
+            Self::Status(args) => args.is_for_stdout(),
+            _ => self.is_listing(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where words go: results on stdout, everything else on stderr. A reader that went away never fails a command that
 //! stores or checks something; any other failure of stdout is kept and reported at the end.
 
+use raidtape::model::path::is_control;
 use serde::Serialize;
 use std::io::{BufWriter, ErrorKind, IsTerminal, Stdout, Write};
 
@@ -165,11 +166,11 @@ fn may_colour() -> bool {
     !is_set("NO_COLOR") && !is_dumb
 }
 
-/// Text that others chose, as one harmless line: control characters are escaped.
+/// Text that others chose, as one harmless line: control characters are escaped, also those of text direction.
 pub fn one_line(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
-        if character.is_control() { shown.extend(character.escape_default()) } else { shown.push(character) }
+        if is_control(character) { shown.extend(character.escape_default()) } else { shown.push(character) }
     }
     shown
 }

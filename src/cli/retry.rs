@@ -56,12 +56,13 @@ fn say(session: &Session, why: &str, left: Duration) {
     #[derive(serde::Serialize)]
     struct Waiting<'a> {
         waiting: &'a str,
-        seconds_left: u64,
+        seconds_left: u128,
     }
     if session.global.quiet {
         return;
     }
-    match json_line("waiting", &Waiting { waiting: why, seconds_left: left.as_secs() }) {
+    // Rounded up: while it waits, there is time left.
+    match json_line("waiting", &Waiting { waiting: why, seconds_left: left.as_millis().div_ceil(1000) }) {
         Ok(line) if session.global.json => stderr_line(&line),
         _ => {
             let time = words::duration(left.as_secs_f64());

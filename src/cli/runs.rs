@@ -19,8 +19,9 @@ use std::num::NonZeroUsize;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 FILES counts all paths of the run. CHANGES is against the run before it of the same
-source: +added ~changed -deleted !unreadable. STORED is what it added to volumes. With
--v also SIZE, what a restore writes, READ from the source, and NEW before compression.
+source: +added ~changed -deleted !unreadable, where -deleted has also what is no longer
+selected; `list-changes` tells them apart. STORED is what it added to volumes. With -v
+also SIZE, what a restore writes, READ from the source, and NEW before compression.
 LABEL has the label and, in brackets, the tags, where any run has some.
 
 Examples:

@@ -128,7 +128,7 @@ fn print_sums(session: &mut Session, report: &StatsReport) {
             words::size(stored.compressed_bytes)
         ),
         format!(
-            "volumes   {} in {}; records of runs {}",
+            "volumes   {} in {}; records of runs {} on each volume",
             words::size(stored.copy_bytes),
             words::plural(stored.blocks, "block"),
             words::size(stored.record_bytes)

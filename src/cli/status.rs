@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How things could not even be looked at.
-const UNKNOWN: u8 = 3;
+pub const UNKNOWN: u8 = 3;
 
 /// Tell how things stand, in the manner of monitoring plugins
 #[derive(Debug, Args)]
@@ -29,7 +29,7 @@ WARNING   a run older than three quarters of --max-run-age; a newer one that was
           finished; files that it could not read; bytes neither verified nor written
           within --max-verify-age; a volume that is full, away, given up, or rolled back
           when the last backup looked; space for less than --space-warning
-UNKNOWN   the catalog is not there or cannot be read
+UNKNOWN   the catalog is not there or cannot be read, or the answer cannot be written
 
 Exit codes of this command: 0 OK, 1 WARNING, 2 CRITICAL (or usage), 3 UNKNOWN.
 
@@ -53,6 +53,13 @@ pub struct StatusArgs {
     /// Also write the figures to a page for Prometheus' textfile collector
     #[arg(long, value_name = "FILE")]
     prometheus: Option<PathBuf>,
+}
+
+impl StatusArgs {
+    /// Whether nothing is written but to stdout.
+    pub fn is_for_stdout(&self) -> bool {
+        self.prometheus.is_none()
+    }
 }
 
 /// Tells it; returns the exit code.

@@ -1,5 +1,6 @@
 //! The values of options: texts in, checked values or a sentence out.
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use raidtape::engine::find::SizeTest;
 use raidtape::engine::ls::LsSort;
 use raidtape::engine::restore::Overwrite;
@@ -50,10 +51,10 @@ pub fn overwrite(text: &str) -> Result<Overwrite, String> {
     found.ok_or_else(|| "choose `always`, `if-changed`, `if-newer` or `never`".to_owned())
 }
 
-/// `name`, `size` or `time`.
-pub fn ls_sort(text: &str) -> Result<LsSort, String> {
-    let found = LsSort::ALL.into_iter().find(|order| order.word() == text);
-    found.ok_or_else(|| "choose `name`, `size` or `time`".to_owned())
+/// `name`, `size` or `time`; a shell completes them.
+pub fn ls_sort() -> impl TypedValueParser<Value = LsSort> {
+    PossibleValuesParser::new(LsSort::ALL.map(LsSort::word))
+        .map(|word| LsSort::ALL.into_iter().find(|order| order.word() == word).unwrap_or(LsSort::ALL[0]))
 }
 
 /// `+1G`, `-10k`, `4096`.

@@ -17,7 +17,7 @@ use serde::Serialize;
 #[command(after_help = "\
 STORED is what the volume's blocks take, FREE what it can take above its reserve,
 VERIFIED since when all of its blocks were verified, or how much of it never was.
--v shows the newest RUN whose record it holds, its reserve and its identity.
+-v also shows the newest RUN whose record it holds, its reserve and its identity.
 
 --lost lists the file versions that need bytes which lie on none but these volumes,
 with their runs, as they are found; the last line counts them.
@@ -32,22 +32,15 @@ pub struct VolumesArgs {
     lost: Vec<String>,
 }
 
-const HEADER: [(&str, Align); 7] = [
+const HEADER: [(&str, Align); 6] = [
     ("VOLUME", Align::Left),
     ("STATE", Align::Left),
     ("BLOCKS", Align::Right),
     ("STORED", Align::Right),
     ("FREE", Align::Right),
     ("VERIFIED", Align::Left),
-    ("PATH", Align::Flow),
 ];
-const HEADER_VERBOSE: [(&str, Align); 5] = [
-    ("VOLUME", Align::Left),
-    ("RUN", Align::Right),
-    ("RESERVE", Align::Right),
-    ("UUID", Align::Left),
-    ("PATH", Align::Flow),
-];
+const HEADER_MORE: [(&str, Align); 3] = [("RUN", Align::Right), ("RESERVE", Align::Right), ("UUID", Align::Left)];
 
 #[derive(Serialize)]
 struct Volumes {
@@ -69,28 +62,29 @@ pub fn run(session: &mut Session, args: &VolumesArgs) -> anyhow::Result<Exit> {
         session.out.say("There is no volume yet; make one with `raidtape add-volume DIR`");
         return Ok(Exit::Done);
     }
-    let header = if session.global.verbose { &HEADER_VERBOSE[..] } else { &HEADER[..] };
+    let more = if session.global.verbose { &HEADER_MORE[..] } else { &[] };
+    let header = [&HEADER, more, &[("PATH", Align::Flow)]].concat();
     let rows = volumes.iter().map(|volume| row(volume, session.global.verbose)).collect();
-    table::print(&mut session.out, header, rows);
+    table::print(&mut session.out, &header, rows);
     Ok(Exit::Done)
 }
 
 fn row(volume: &VolumeSummary, is_verbose: bool) -> Vec<String> {
     let dash = || "-".to_owned();
-    let (name, path) = (one_line(&volume.name), volume.path.as_deref().map_or_else(dash, one_line));
-    if is_verbose {
-        let run = volume.last_run.map_or_else(dash, |run| run.to_string());
-        return vec![name, run, volume.reserve.map_or_else(dash, words::size), volume.uuid.to_string(), path];
-    }
-    vec![
-        name,
+    let mut cells = vec![
+        one_line(&volume.name),
         volume.state.word().to_owned(),
         words::count(volume.blocks),
         words::size(volume.stored),
         volume.room().map_or_else(dash, words::size),
         verified(&volume.verification),
-        path,
-    ]
+    ];
+    if is_verbose {
+        cells.push(volume.last_run.map_or_else(dash, |run| run.to_string()));
+        cells.extend([volume.reserve.map_or_else(dash, words::size), volume.uuid.to_string()]);
+    }
+    cells.push(volume.path.as_deref().map_or_else(dash, one_line));
+    cells
 }
 
 /// A day, `never`, or how much never was, rounded up.

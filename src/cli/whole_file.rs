@@ -1,7 +1,6 @@
 //! A file that a command writes for others to read: it is there whole, or as it was before. Whoever reads it meanwhile
 //! never sees a part.
 
-use anyhow::Context;
 use raidtape::engine::EngineError;
 use std::ffi::OsString;
 use std::fs::OpenOptions;
@@ -30,7 +29,7 @@ pub fn write(path: &Path, text: &str, readers: Readers) -> anyhow::Result<()> {
     };
     let written = write_to(&beside, text, readers)
         .and_then(|()| std::fs::rename(&beside, path))
-        .with_context(|| format!("{} cannot be written", path.display()));
+        .map_err(|error| anyhow::anyhow!("{} cannot be written: {error}", path.display()));
     if written.is_err() {
         let _ = std::fs::remove_file(&beside);
     }

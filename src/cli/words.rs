@@ -27,6 +27,14 @@ pub fn plural(number: u64, noun: &str) -> String {
     format!("{} {noun}{ending}", count(number))
 }
 
+/// `3`, or `3, 1 of them no longer selected`: what a run did not find any more.
+pub fn deleted(deleted: u64, excluded: u64) -> String {
+    match excluded {
+        0 => count(deleted),
+        _ => format!("{}, {} of them no longer selected", count(deleted), count(excluded)),
+    }
+}
+
 /// `12.3 s`, `2 min 5 s`, `1 h 3 min`, `2 d 3 h`.
 pub fn duration(seconds: f64) -> String {
     if seconds < 59.95 {

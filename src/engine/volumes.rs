@@ -195,7 +195,9 @@ pub fn lost_without(
 
 fn named<'r>(rows: &'r [VolumeRow], name: &str) -> Result<&'r VolumeRow> {
     let found = rows.iter().find(|row| row.name == name || row.uuid.to_string() == name);
-    found.ok_or_else(|| EngineError::Usage(format!("there is no volume {name}; `raidtape volumes` lists all")))
+    found.ok_or_else(|| {
+        EngineError::Usage(format!("there is no volume `{}`; `raidtape volumes` lists all", name.escape_debug()))
+    })
 }
 
 #[cfg(test)]

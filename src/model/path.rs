@@ -42,12 +42,19 @@ pub fn is_within(path: &[u8], dir: &[u8]) -> bool {
     dir.is_empty() || path.strip_prefix(dir).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-/// The path as a person may see it on a terminal: UTF-8 as it is, control characters and stray bytes as `\xNN`.
+/// Whether a terminal or a browser would act on the character and not only show it: control characters, and those that
+/// turn the direction of the text around, so that a name reads as another one.
+pub fn is_control(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The path as a person may see it on a terminal: UTF-8 as it is, control characters and stray bytes escaped.
 pub fn show(path: &[u8]) -> String {
     let mut shown = String::with_capacity(path.len());
     for chunk in path.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if character.is_control() || character == '\\' {
+            if is_control(character) || character == '\\' {
                 shown.extend(character.escape_default());
             } else {
                 shown.push(character);
@@ -91,5 +98,8 @@ mod tests {
     fn what_a_terminal_would_act_on_is_escaped() {
         assert_eq!(show("ä b".as_bytes()), "ä b");
         assert_eq!(show(b"a\x1b[1m\n\xff"), "a\\u{1b}[1m\\n\\xff");
+        assert_eq!(show("\u{202e}evil\u{202c}.txt".as_bytes()), "\\u{202e}evil\\u{202c}.txt");
+        assert!("\u{61c}\u{200e}\u{200f}\u{202a}\u{2066}\u{2069}".chars().all(is_control));
+        assert!(!"\u{200d}\u{5d0}\u{627} ".chars().any(is_control));
     }
 }

@@ -57,7 +57,7 @@ fn when_the_time_is_over_the_answer_is_that_of_the_last_try() {
     assert_eq!(said.err.lines().count(), 1, "{said:?}");
     let (child, _err, said) = waiting(&bench, "--json --retry-lock 1s validate");
     let said: serde_json::Value = serde_json::from_str(&said).expect("JSON");
-    assert_eq!((&said["message_type"], &said["seconds_left"]), (&"waiting".into(), &0.into()));
+    assert_eq!((&said["message_type"], &said["seconds_left"]), (&"waiting".into(), &1.into()));
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(11));
 }
 

@@ -64,7 +64,10 @@ fn of_an_empty_repository_little_is_to_be_told() {
     assert!(bench.on_catalog("report").with_code(2).err.contains("which FILE"));
     let said = bench.on_catalog("report .").with_code(2);
     assert!(said.err.contains("is a directory"), "{said:?}");
-    assert_eq!(bench.on_catalog("report nowhere/page.html").with_code(1).out, "");
+    let said = bench.on_catalog("report nowhere/page.html").with_code(1);
+    assert!(said.out.is_empty() && said.err.contains("cannot be written: No such file"), "{said:?}");
+    let said = bench.on_catalog("volumes --lost ,").with_code(2);
+    assert!(said.err.contains("there is no volume ``;"), "{said:?}");
 }
 
 #[test]

@@ -9,3 +9,4 @@ mod looking;
 mod making;
 mod profiles;
 mod program;
+mod shown;

@@ -189,6 +189,9 @@ fn what_is_wrong_in_the_file_is_told_before_anything_is_run() {
         ("[[profile.a.source]]\nroots = ['/home', '/etc']\nexclude-larger-than = 'x'\n", "backup /home /etc: "),
         ("[profile.a]\nsteps = ['validate']\n[profile.a.validate]\nmax-duration = 'soon'\n", "validate: invalid value"),
         ("[profile.a]\nsteps = ['genmeta']\n[profile.a.limits]\nionice = 'gently'\n", "limits.ionice is `idle`"),
+        ("[profile.a]\nsteps = []\n", "profile a: `steps` is empty"),
+        ("[[profile.a.source]]\nroots = ['/home']\nexclude = ['[a']\n", "profile a: backup /home: "),
+        ("[profile.a]\nretry-lock = 5\n", "p.toml:2: `retry-lock` takes a text in quotes"),
         ("[profile.a]\nsteps = ['genmeta']\nretry-lock = 'x'\n", "genmeta: invalid value"),
     ] {
         bench.write("p.toml", text.as_bytes());

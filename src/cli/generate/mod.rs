@@ -64,6 +64,17 @@ struct ManArgs {
     dir: PathBuf,
 }
 
+impl GenerateArgs {
+    /// Whether the result goes to stdout, and not into files.
+    pub fn is_for_stdout(&self) -> bool {
+        match &self.what {
+            What::Man(_) => false,
+            What::Systemd(args) => args.is_for_stdout(),
+            What::Completions(_) | What::Cron(_) => true,
+        }
+    }
+}
+
 /// Generates it.
 pub fn run(session: &mut Session, args: &GenerateArgs) -> anyhow::Result<Exit> {
     match &args.what {

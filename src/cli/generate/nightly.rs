@@ -57,6 +57,13 @@ pub struct CronArgs {
     job: JobArgs,
 }
 
+impl SystemdArgs {
+    /// Whether the units are printed.
+    pub fn is_for_stdout(&self) -> bool {
+        self.dir.is_none()
+    }
+}
+
 /// Prints the units, or writes them.
 pub fn systemd(session: &mut Session, args: &SystemdArgs) -> Result<(), EngineError> {
     if args.on_calendar.chars().any(char::is_control) {

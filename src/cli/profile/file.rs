@@ -227,8 +227,28 @@ pub fn read(path: &Path) -> Result<File, EngineError> {
 fn parse(text: &str) -> Result<File, (usize, String)> {
     toml::from_str(text).map_err(|error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-        (before.matches('\n').count() + 1, sentence(error.message()))
+        let line = text.get(before.rfind('\n').map_or(0, |at| at + 1)..).and_then(|rest| rest.lines().next());
+        let of_kind = wrong_kind(line.unwrap_or_default(), error.message());
+        (before.matches('\n').count() + 1, of_kind.unwrap_or_else(|| sentence(error.message())))
     })
+}
+
+/// The key of the line and what is wanted there, where the reader says that the value is of another kind.
+fn wrong_kind(line: &str, message: &str) -> Option<String> {
+    let (_, wanted) = message.strip_prefix("invalid ")?.rsplit_once(", expected ")?;
+    let wanted = match wanted {
+        "i32" => "a whole number",
+        "u32" => "a whole number from 0",
+        "a boolean" => "true or false",
+        "a string" | "path string" => "a text in quotes",
+        "a sequence" => "a list, like `[\"/home\"]`",
+        _ if wanted.starts_with("struct ") => "a table of keys",
+        _ => return None,
+    };
+    match line.split_once('=') {
+        Some((key, _)) if !key.trim().is_empty() => Some(format!("`{}` takes {wanted}", key.trim())),
+        _ => Some(format!("here belongs {wanted}")),
+    }
 }
 
 /// What the reader says of a key or word that it does not know, in our words and with the nearest one; else as it is.
@@ -275,6 +295,16 @@ mod tests {
     fn what_is_no_toml_or_of_another_kind_is_told_with_its_line() {
         assert_eq!(complaint("[profile.home]\ncatalog = \n").0, 2);
         assert_eq!(complaint("[profile.home]\n\nvolumes = 'one'\n").0, 3);
+        for (line, words) in [
+            ("volumes = 'one'", "`volumes` takes a list, like `[\"/home\"]`"),
+            ("limits.nice = 'a'", "`limits.nice` takes a whole number"),
+            ("limits.max-workers = -1", "`limits.max-workers` takes a whole number from 0"),
+            ("validate.deep = 1", "`validate.deep` takes true or false"),
+            ("retry-lock = 5", "`retry-lock` takes a text in quotes"),
+            ("catalog = 5", "`catalog` takes a text in quotes"),
+        ] {
+            assert_eq!(complaint(&format!("[profile.home]\n{line}\n")), (2, words.to_owned()));
+        }
         let (line, text) = complaint("[profile.home.hooks]\nrun-after = 3\n");
         assert_eq!((line, text.contains("a hook is a line for the shell")), (2, true), "{text}");
     }

@@ -56,8 +56,9 @@ out; a key that is not known is an error. Paths are absolute or begin with `~/`.
 A run-before that fails stops all. After a run that was saved, if without some files
 (exit code 3), the other steps follow; else they do not. When something failed,
 run-failed is run, and at the end always run-finally; RAIDTAPE_PROFILE, RAIDTAPE_STEP,
-RAIDTAPE_EXIT_CODE and RAIDTAPE_ERROR tell them of the first failure. The exit code is that of the first step that failed;
-1 for a hook.
+RAIDTAPE_EXIT_CODE and RAIDTAPE_ERROR tell them of the first failure. The exit code is
+that of the first step that failed; 1 for a hook; 4 where `status` says WARNING or
+CRITICAL, and 1 where it says UNKNOWN.
 
 Examples:
   raidtape profile check

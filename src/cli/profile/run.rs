@@ -91,7 +91,10 @@ impl Running<'_> {
             self.session.out.flush();
         }
         if code != 0 {
-            self.fail(&step.name, (code, format!("exit code {code}: {}", meaning(step.kind, code))));
+            self.fail(
+                &step.name,
+                (own_code(step.kind, code), format!("exit code {code}: {}", meaning(step.kind, code))),
+            );
         }
         self.children.caught().is_none() && goes_on(step.kind, code)
     }
@@ -161,6 +164,15 @@ fn goes_on(kind: StepName, code: u8) -> bool {
     }
 }
 
+/// The exit code of the profile for that of a step: `status` has codes of its own, which mean other things here.
+fn own_code(kind: StepName, code: u8) -> u8 {
+    match (kind, code) {
+        (StepName::Status, 1 | 2) => Exit::Damage as u8,
+        (StepName::Status, 3) => Exit::Failed as u8,
+        _ => code,
+    }
+}
+
 /// An exit code in words.
 fn meaning(kind: StepName, code: u8) -> &'static str {
     match (kind, code) {
@@ -180,6 +192,12 @@ fn meaning(kind: StepName, code: u8) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_status_finds_has_a_code_that_means_nothing_else() {
+        assert_eq!([1, 2, 3, 130].map(|code| own_code(StepName::Status, code)), [4, 4, 1, 130]);
+        assert_eq!([1, 2, 3, 5].map(|code| own_code(StepName::Validate, code)), [1, 2, 3, 5]);
+    }
 
     #[test]
     fn after_a_saved_run_the_steps_go_on_and_else_they_stop() {

@@ -5,6 +5,7 @@ use crate::cli::args::Cli;
 use crate::cli::session::Session;
 use clap::CommandFactory;
 use raidtape::engine::EngineError;
+use raidtape::tree::select::{SelectOptions, Selection};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,10 @@ pub fn of_profile(session: &Session, (name, profile): (&str, &Profile)) -> Resul
     let wanted = profile.steps.as_deref().unwrap_or(&ALL);
     if wanted.contains(&StepName::Backup) && profile.sources.is_empty() {
         return Err(wrong("it has no source; add `[[profile.NAME.source]]` with `roots = [\"/home\"]`".to_owned()));
+    }
+    if wanted.is_empty() {
+        let sentence = "`steps` is empty, so nothing would be done; name some, or leave the key out for all";
+        return Err(wrong(sentence.to_owned()));
     }
     let common = common(session, profile).map_err(wrong)?;
     let mut steps = Vec::new();
@@ -102,6 +107,14 @@ fn backup(profile: &Profile, source: &Source) -> Result<Vec<OsString>, String> {
     if source.roots.is_empty() {
         return Err("a source has no roots; add `roots = [\"/home\"]`".to_owned());
     }
+    // Files of patterns and lists need not be there yet.
+    let patterns = SelectOptions {
+        exclude: source.exclude.clone(),
+        iexclude: source.iexclude.clone(),
+        exclude_if_present: source.exclude_if_present.clone(),
+        ..SelectOptions::default()
+    };
+    Selection::new(&patterns).map_err(|error| format!("backup {}: {error}", source.shown()))?;
     let mut words: Vec<OsString> = vec!["backup".into()];
     let mut give = |option: &str, value: &str| words.push(format!("--{option}={value}").into());
     source.name.iter().for_each(|name| give("name", name));

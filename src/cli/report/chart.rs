@@ -9,6 +9,8 @@ const WIDTH: f64 = 320.0;
 /// Above the bars, for the largest value; below, for what they stand for.
 const TOP: f64 = 18.0;
 const BOTTOM: f64 = 18.0;
+/// Width of a letter.
+const LETTER: f64 = 7.0;
 
 /// What a chart is called and what it shows, in words.
 pub struct Words<'a> {
@@ -56,7 +58,9 @@ pub fn bars(values: &[(String, u64)], class: &str, chart: &Words<'_>) -> String 
         body.push_str(&text(x, TOP - 6.0, &words::size(max)));
     }
     let last = values.len().saturating_sub(1);
-    for at in if last == 0 { vec![0] } else { vec![0, last] } {
+    // Two labels need room beside each other; then the newest tells more.
+    let wide = values.first().map_or(0.0, |(label, _)| label.chars().fold(LETTER, |wide, _| wide + LETTER));
+    for at in if slot * float(last as u64) < wide { vec![last] } else { vec![0, last] } {
         if let Some((label, _)) = values.get(at) {
             body.push_str(&text(slot * float(at as u64) + slot / 2.0, height - 4.0, label));
         }
@@ -66,15 +70,12 @@ pub fn bars(values: &[(String, u64)], class: &str, chart: &Words<'_>) -> String 
 
 /// Centred at `x`, but never over the edge.
 fn text(x: f64, y: f64, label: &str) -> String {
-    let anchor = match x {
-        x if x < 60.0 => "start",
-        x if x > WIDTH - 60.0 => "end",
-        _ => "middle",
-    };
-    let x = match anchor {
-        "start" => 0.0,
-        "end" => x.min(WIDTH),
-        _ => x,
+    // As wide as a letter of this size is at most.
+    let half = label.chars().fold(0.0, |wide, _| wide + LETTER / 2.0);
+    let (anchor, x) = match x {
+        x if x < half => ("start", 0.0),
+        x if x > WIDTH - half => ("end", WIDTH),
+        x => ("middle", x),
     };
     format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{}</text>", escape(label))
 }
@@ -139,6 +140,17 @@ pub fn shares(parts: &[(&str, u64)], chart: &Words<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_of_few_runs_do_not_lie_on_one_another() {
+        for runs in 1..12 {
+            let values: Vec<(String, u64)> = (1..=runs).map(|run| (format!("run {run}"), run)).collect();
+            let chart = bars(&values, "read", &Words { title: "t", description: String::new() });
+            let labels = chart.split("<text x=\"").skip(1).filter(|text| text.contains(">run "));
+            let places: Vec<f64> = labels.map(|text| text.split('"').next().unwrap().parse().unwrap()).collect();
+            assert!(!places.is_empty() && places.windows(2).all(|pair| pair[1] - pair[0] > 40.0), "{chart}");
+        }
+    }
 
     #[test]
     fn charts_of_nothing_and_of_anything_stay_inside_the_picture() {

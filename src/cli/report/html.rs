@@ -1,5 +1,7 @@
 //! Pieces of a page. Every text that comes from outside passes [`escape`].
 
+use raidtape::model::path::is_control;
+
 /// Text that is safe between tags and in quoted attributes; control characters are shown, not sent.
 pub fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
@@ -10,7 +12,7 @@ pub fn escape(text: &str) -> String {
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
             '\'' => safe.push_str("&#39;"),
-            control if control.is_control() => safe.extend(control.escape_default()),
+            control if is_control(control) => safe.extend(control.escape_default()),
             other => safe.push(other),
         }
     }
@@ -60,8 +62,8 @@ mod tests {
 
     #[test]
     fn nothing_from_outside_becomes_a_tag_or_ends_an_attribute() {
-        let hostile = "<script>'\"&\u{1b}[31m\n";
-        assert_eq!(escape(hostile), "&lt;script&gt;&#39;&quot;&amp;\\u{1b}[31m\\n");
+        let hostile = "<script>'\"&\u{1b}[31m\u{202e}\n";
+        assert_eq!(escape(hostile), "&lt;script&gt;&#39;&quot;&amp;\\u{1b}[31m\\u{202e}\\n");
         let html = table(&["<b>"], &[vec!["<i>".to_owned(), "</td>".to_owned()]]) + &figure("<u>", "", (&[], &[]));
         assert!(!html.contains("<b>") && !html.contains("<i>") && !html.contains("<u>"), "{html}");
         assert_eq!(html.matches("</td>").count(), 1);

@@ -38,6 +38,13 @@ pub struct ReportArgs {
     max_verify_age: Duration,
 }
 
+impl ReportArgs {
+    /// Whether the result goes to stdout alone.
+    pub fn is_for_stdout(&self) -> bool {
+        self.file.is_none()
+    }
+}
+
 /// Writes it.
 pub fn run(session: &mut Session, args: &ReportArgs) -> anyhow::Result<Exit> {
     if args.file.is_none() && !session.out.is_json {

@@ -190,7 +190,14 @@ pub fn directories(report: &RepositoryReport) -> String {
     } else {
         "Sizes of new files and of those with another content, by the folder in which they lie, before deduplication."
     };
-    section("Where it grew", lead, &columns("two", &body))
+    let left_out = report.stats.sources.len().saturating_sub(report.grown.len()) as u64;
+    let more = match left_out {
+        0 => String::new(),
+        left_out => {
+            format!("<p class=\"soft\">{} with older runs not shown.</p>", words::plural(left_out, "source"))
+        }
+    };
+    section("Where it grew", lead, &(columns("two", &body) + &more))
 }
 
 /// What the last runs changed.

@@ -40,6 +40,8 @@ pub struct DryRunReport {
     pub against: Option<RunSeq>,
     /// Counts and bytes; nothing is stored.
     pub counts: RunCounts,
+    /// Those of the deleted that are only no longer selected.
+    pub excluded: u64,
     /// Source files that could not be read, or not soundly.
     pub problems: Vec<Problem>,
     /// Paths that a list names and that something else leaves out.
@@ -83,6 +85,7 @@ pub fn dry_run(
         names: Names::default(),
         links: HashMap::new(),
         counts: RunCounts::default(),
+        excluded: 0,
         problems: Vec::new(),
         each,
     };
@@ -107,12 +110,13 @@ pub fn dry_run(
         return Err(EngineError::Interrupted);
     }
     let seen = input.into_seen();
-    let Rehearsal { counts, problems, .. } = rehearsal;
+    let Rehearsal { counts, excluded, problems, .. } = rehearsal;
     let counts = finish::whole_counts(counts, (&seen, &problems));
     Ok(DryRunReport {
         source: format!("{}:{}", origin.host, origin.name),
         against,
         counts,
+        excluded,
         listed_left_out: seen.listed_left_out,
         problems: seen.problems.into_iter().chain(problems).collect(),
         duration_s: began.elapsed().as_secs_f64(),
@@ -133,6 +137,7 @@ struct Rehearsal<'r> {
     /// What files with several names hold, with their attributes.
     links: HashMap<InodeKey, (FileHash, u64, Vec<u8>)>,
     counts: RunCounts,
+    excluded: u64,
     problems: Vec<Problem>,
     each: EachChange<'r>,
 }
@@ -304,6 +309,7 @@ impl Rehearsal<'_> {
 
     fn one_ends(&mut self, path: &[u8], reason: EndReason) {
         self.counts.deleted += 1;
+        self.excluded += u64::from(reason == EndReason::Excluded);
         let kind = if reason == EndReason::Excluded { ChangeKind::Excluded } else { ChangeKind::Deleted };
         (self.each)(kind, path);
     }

@@ -97,13 +97,14 @@ impl RowSource for RunRows<'_> {
     }
 }
 
-/// Completes `run` of `source`, on this thread alone if `is_alone`; returns its counts.
+/// Completes `run` of `source`, on this thread alone if `is_alone`; returns its counts, and how many of the deleted are
+/// only no longer selected.
 pub fn finish(
     repository: &mut Repository,
     (source, run): (&Source, &Run),
     (done, is_alone): (&AttemptDone, bool),
     observer: &dyn Observer,
-) -> Result<RunCounts> {
+) -> Result<(RunCounts, u64)> {
     let before = repository.catalog.reader()?;
     let base = runs::newest_complete(before.conn(), source.id)?;
     let base_digest = base.as_ref().and_then(|run| run.digest).unwrap_or(StateDigest::EMPTY);
@@ -118,7 +119,7 @@ pub fn finish(
         base_digest,
     );
     let mentioned = apply_checked(&rows, &mut applier, (&before, source, base.as_ref()), is_alone)?;
-    let counts = counts_of(applier.counts(), done);
+    let (counts, excluded) = (counts_of(applier.counts(), done), applier.excluded());
     let complete = Run {
         state: RunState::Complete,
         prev: base.as_ref().map(|base| base.seq),
@@ -162,7 +163,7 @@ pub fn finish(
     listed.map_err(|source| EngineError::NotListed { run: run.seq, source })?;
     drop(before);
     second_copy(mounted, &outcome.durable, run, observer);
-    Ok(counts)
+    Ok((counts, excluded))
 }
 
 /// The rows that make a run complete whose record is durable.

@@ -113,6 +113,8 @@ pub struct BackupReport {
     pub source: String,
     /// Counts and bytes.
     pub counts: RunCounts,
+    /// Those of the deleted that are only no longer selected.
+    pub excluded: u64,
     /// Blocks that were written.
     pub blocks_written: u64,
     /// Volumes that hold them, by name.
@@ -168,7 +170,7 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
 
 fn report(
     repository: &Repository,
-    (source, run, counts): (&Source, &Run, RunCounts),
+    (source, run, (counts, excluded)): (&Source, &Run, (RunCounts, u64)),
     done: &AttemptDone,
     began: Instant,
 ) -> BackupReport {
@@ -180,6 +182,7 @@ fn report(
         run_uuid: run.uuid,
         source: format!("{}:{}", source.host, source.name),
         counts,
+        excluded,
         blocks_written: written.blocks,
         volumes_used: written.volumes.iter().map(name).collect(),
         volumes_away: repository.away.iter().map(|row| format!("{} ({})", row.name, row.uuid)).collect(),

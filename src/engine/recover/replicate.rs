@@ -38,8 +38,10 @@ pub(super) fn replicate_manifests(repository: &mut Repository, observer: &dyn Ob
         mounted.lacks_records = missing > 0;
         if missing > 0 {
             observer.warn(&format!(
-                "volume {name} lacks the records of {missing} runs, and no volume that is here has them; mount the \
-                 others once to bring it up to date"
+                "volume {name} lacks the {} of {missing} {}, and no volume that is here has them; mount the \
+                 others once to bring it up to date",
+                if missing == 1 { "record" } else { "records" },
+                if missing == 1 { "run" } else { "runs" }
             ));
         } else if mounted.row.last_seq < Some(newest) {
             volumes::set_last_manifest(repository.catalog.conn(), id, newest)?;
