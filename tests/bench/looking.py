@@ -2,11 +2,11 @@
 """How soon the commands that look around answer: on a catalog of many versions that is made up, or on one that is there.
 
     looking.py --work DIR [--versions 10000000] [--json FILE]
-    looking.py --catalog FILE --path PATH [--run N] [--json FILE]
+    looking.py --catalog FILE --path PATH [--json FILE]
 
 The first form makes a catalog below DIR with `raidtape init` and fills it by SQL: ten runs of one source, in each of which
 every file has a new content of one chunk of its own; 100 files in each directory, 128 MiB in each block. Ten million versions
-take 3 GB and some minutes. No volume holds these bytes: it is for looking only. The second form looks at a catalog that
+take 2.5 GB and four minutes. No volume holds these bytes: it is for looking only. The second form looks at a catalog that
 backups made; PATH is a file in it that has changed.
 
 For each command: milliseconds to the first byte on a terminal, seconds to the end, MiB of memory at most, lines. RAIDTAPE names the
