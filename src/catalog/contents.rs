@@ -57,7 +57,7 @@ pub fn get(conn: &Connection, id: ContentId) -> Result<Content> {
 }
 
 /// Reads size, hash, chunk, n, and whether there are further extents, from column `at` on.
-pub(super) fn head_from_row(row: &Row<'_>, at: usize) -> rusqlite::Result<(Content, bool)> {
+fn head_from_row(row: &Row<'_>, at: usize) -> rusqlite::Result<(Content, bool)> {
     let first = Extent { at: 0, chunk: ChunkNo(row.get(at + 2)?), n: row.get(at + 3)? };
     let extents = if first.n > 0 { vec![first] } else { Vec::new() };
     let size = row.get::<_, i64>(at)?.cast_unsigned();
@@ -65,7 +65,7 @@ pub(super) fn head_from_row(row: &Row<'_>, at: usize) -> rusqlite::Result<(Conte
 }
 
 /// A content of which the first extent is known; `has_more`: there are further ones.
-pub(super) fn whole(conn: &Connection, id: ContentId, (mut content, has_more): (Content, bool)) -> Result<Content> {
+fn whole(conn: &Connection, id: ContentId, (mut content, has_more): (Content, bool)) -> Result<Content> {
     if has_more && !content.extents.is_empty() {
         let mut more = conn.prepare_cached("SELECT at, chunk, n FROM extents WHERE content = ?1 ORDER BY at")?;
         let rows = more.query_map([id.0], |row| {

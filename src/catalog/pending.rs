@@ -38,11 +38,6 @@ impl PendingWriter {
         Self { source, run, interner: Interner::default() }
     }
 
-    /// Forgets remembered numbers: to be called when a transaction that may have made them was undone.
-    pub fn forget(&mut self) {
-        self.interner = Interner::default();
-    }
-
     /// Adds one change; its content is in the catalog already.
     pub fn put(&mut self, conn: &Connection, row: &PendingChange) -> Result<()> {
         let dir = self.interner.dir(conn, self.source, &row.dir)?;

@@ -11,6 +11,9 @@ use crate::model::ids::{BlockNo, ContentId, RunSeq, VolumeId};
 /// Versions of one content that are taken from the catalog at once; of one with more they come as a stream.
 const USERS_MAX: usize = 1 << 12;
 
+/// Words of 64 contents each that are remembered.
+const SEEN_WORDS_MAX: usize = 1 << 24;
+
 /// What holds bytes of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Holder {
@@ -117,14 +120,32 @@ struct Seen(Vec<u64>);
 
 impl Seen {
     fn is_new(&mut self, id: ContentId) -> bool {
-        // A number that no memory has room for comes from a damaged row; it may come twice.
-        let Some(word) = usize::try_from(id.0 / 64).ok().filter(|word| *word < 1 << 32) else { return true };
+        // 128 MiB for a billion contents at most; a larger number is likely that of a damaged row, and may come twice.
+        let Ok(number) = u64::try_from(id.0) else { return true };
+        let Some(word) = usize::try_from(number / 64).ok().filter(|word| *word < SEEN_WORDS_MAX) else { return true };
         if word >= self.0.len() {
             self.0.resize(word + 1, 0);
         }
-        let bit = 1 << (id.0 % 64);
+        let bit = 1 << (number % 64);
         let is_new = self.0[word] & bit == 0;
         self.0[word] |= bit;
         is_new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_content_is_new_once_and_no_number_takes_all_memory() {
+        let mut seen = Seen::default();
+        for id in [1, 64, 63, 1000] {
+            assert!(seen.is_new(ContentId(id)) && !seen.is_new(ContentId(id)), "{id}");
+        }
+        for id in [i64::MAX, -1, -63, i64::MIN] {
+            assert!(seen.is_new(ContentId(id)), "{id}");
+        }
+        assert!(seen.0.len() < 32);
     }
 }
