@@ -92,7 +92,7 @@ fn relocate(conn: &Connection, no: ChunkNo, (seg, offset, len): (i64, i64, u32))
         .prepare_cached(
             "SELECT EXISTS(SELECT 1 FROM segments s JOIN blocks b ON b.id = s.block
              JOIN copies p ON p.block = b.id JOIN volumes v ON v.id = p.volume
-             WHERE s.id = ?1 AND b.state = 'ok' AND p.state = 'ok' AND v.state <> 'lost')",
+             WHERE s.id = ?1 AND b.state = 'ok' AND p.state = 'ok' AND v.state NOT IN ('lost', 'removed'))",
         )?
         .query_row([old_seg], |row| row.get(0))?;
     let mut further = conn.prepare_cached("INSERT OR IGNORE INTO chunk_more(no, seg, off) VALUES(?1, ?2, ?3)")?;
@@ -138,7 +138,7 @@ pub fn is_segment_usable(conn: &Connection, segment: SegmentNo, avoid: &[VolumeI
     let mut select = conn.prepare_cached(
         "SELECT p.volume FROM segments s JOIN blocks b ON b.id = s.block
          JOIN copies p ON p.block = b.id JOIN volumes v ON v.id = p.volume
-         WHERE s.id = ?1 AND b.state = 'ok' AND p.state = 'ok' AND v.state <> 'lost'",
+         WHERE s.id = ?1 AND b.state = 'ok' AND p.state = 'ok' AND v.state NOT IN ('lost', 'removed')",
     )?;
     let mut rows = select.query([segment.0])?;
     while let Some(row) = rows.next()? {
@@ -349,10 +349,13 @@ pub fn listed_by(conn: &Connection, run: RunSeq) -> Result<Vec<(BlockId, u64, Vo
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// A volume holds a copy of a block.
+/// A volume holds a sound copy of a block.
 pub fn put_copy(conn: &Connection, block: BlockNo, volume: VolumeId) -> Result<()> {
-    conn.prepare_cached("INSERT OR IGNORE INTO copies(block, volume, role, state) VALUES(?1, ?2, 0, 'ok')")?
-        .execute(params![block.0, volume.0])?;
+    conn.prepare_cached(
+        "INSERT INTO copies(block, volume, role, state) VALUES(?1, ?2, 0, 'ok')
+         ON CONFLICT(block, volume) DO UPDATE SET state = 'ok'",
+    )?
+    .execute(params![block.0, volume.0])?;
     Ok(())
 }
 

@@ -169,7 +169,8 @@ pub fn contents_only_on(conn: &Connection, volumes: &[VolumeId]) -> Result<Vec<C
     let list = volumes.iter().map(|volume| volume.0.to_string()).collect::<Vec<_>>().join(",");
     let here = format!(
         "EXISTS(SELECT 1 FROM copies p JOIN blocks b ON b.id = p.block
-                WHERE p.block = s.block AND b.state IN ('ok', 'bad') AND p.volume NOT IN ({list}))"
+                WHERE p.block = s.block AND (b.state = 'bad' OR b.state = 'ok' AND p.state <> 'missing')
+                  AND p.volume NOT IN ({list}))"
     );
     let sql = format!(
         "WITH away(no) AS (
@@ -204,6 +205,7 @@ mod tests {
             block_size: 1 << 20,
             compression: Compression::None,
             reserve: Reserve::Percent(1.0),
+            redundancy: crate::model::redundancy::Redundancy::None,
         };
         let catalog = Catalog::create(&dir.path().join("backup.cat"), &settings).unwrap();
         let conn = catalog.conn();

@@ -18,9 +18,13 @@ pub const CATALOG_HEAD_LEN: usize = 72;
 /// What the names of the files beside a catalog end in.
 pub const CATALOG_ENDINGS: [&str; 4] = ["-wal", "-shm", "-journal", ".lock"];
 /// The schema that this release writes. It reads those before as they are.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 /// What brings a catalog from schema 1 to 2, and so on.
-const STEPS: [&str; 1] = ["ALTER TABLE runs ADD COLUMN selected INTEGER; ALTER TABLE runs ADD COLUMN roots TEXT;"];
+const STEPS: [&str; 2] = [
+    "ALTER TABLE runs ADD COLUMN selected INTEGER; ALTER TABLE runs ADD COLUMN roots TEXT;",
+    // Nothing to change: a release that knows neither further copies nor removed volumes must not write it.
+    "",
+];
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
 /// Statements kept prepared; there are about so many in this room.

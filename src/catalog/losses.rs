@@ -36,7 +36,7 @@ fn lost_sql(volumes: &[VolumeId]) -> String {
         format!(
             "EXISTS(SELECT 1 FROM segments s JOIN blocks b ON b.id = s.block JOIN copies p ON p.block = s.block
                     JOIN volumes v ON v.id = p.volume
-                    WHERE s.id = {seg} AND b.state = 'ok' AND p.state = 'ok' AND v.state <> 'lost'
+                    WHERE s.id = {seg} AND b.state = 'ok' AND p.state = 'ok' AND v.state NOT IN ('lost', 'removed')
                       AND p.volume NOT IN ({list}))"
         )
     };

@@ -17,6 +17,7 @@ pub mod interned;
 pub mod losses;
 pub mod pending;
 pub mod places;
+pub mod redundancy;
 pub mod replace;
 pub mod row;
 pub mod runs;

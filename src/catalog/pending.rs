@@ -118,6 +118,7 @@ mod tests {
             block_size: 1 << 20,
             compression: Compression::None,
             reserve: Reserve::Percent(1.0),
+            redundancy: crate::model::redundancy::Redundancy::None,
         };
         Catalog::create(&dir.join("backup.cat"), &settings).unwrap()
     }

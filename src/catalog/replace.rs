@@ -146,6 +146,7 @@ mod tests {
             block_size: 1 << 23,
             compression: Compression::None,
             reserve: Reserve::Percent(5.0),
+            redundancy: crate::model::redundancy::Redundancy::None,
         };
         make_folder(&path).unwrap();
         std::fs::write(beside(&path, ".rebuilding"), "").unwrap();

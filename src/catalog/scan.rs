@@ -72,6 +72,13 @@ impl Scan {
         Ok(Self { tests, after: Some((-1, Vec::new())), dirs: *PAGE_DIRS.start(), last_dir })
     }
 
+    /// Directories that were gone through, and all of them, about.
+    pub fn position(&self) -> (u64, u64) {
+        let all = u64::try_from(self.last_dir).unwrap_or_default();
+        let done = self.after.as_ref().map_or(all, |(dir, _)| u64::try_from(*dir).unwrap_or_default());
+        (done.min(all), all)
+    }
+
     /// The next versions whose directory and name fit, all versions of a name together, the oldest first; none may fit.
     /// `None` at the end.
     pub fn next_page(

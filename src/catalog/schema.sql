@@ -1,4 +1,4 @@
--- The catalog, schema 2. Facts may be written at any time and mean nothing until a version names them;
+-- The catalog, schema 3. Facts may be written at any time and mean nothing until a version names them;
 -- live, past and a run's state 'complete' are written by the one transaction that completes a run.
 CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE sources(
@@ -12,7 +12,8 @@ CREATE TABLE attrs(id INTEGER PRIMARY KEY, hash BLOB NOT NULL UNIQUE, body BLOB 
 CREATE TABLE dirs(
   id INTEGER PRIMARY KEY, source INTEGER NOT NULL, path BLOB NOT NULL, mount INTEGER NOT NULL DEFAULT 0,
   volume INTEGER, UNIQUE(source, path)) STRICT;
--- state: active | sealed | readonly | lost. last_seq, last_manifest: the newest manifest that it is known to hold.
+-- state: active | sealed | readonly | lost (given up: its copies do not count) | removed (no volume of the repository any
+-- more). last_seq, last_manifest: the newest manifest that it is known to hold.
 CREATE TABLE volumes(
   id INTEGER PRIMARY KEY, uuid BLOB NOT NULL UNIQUE, name TEXT NOT NULL, state TEXT NOT NULL, reserve TEXT NOT NULL,
   path BLOB, last_seq INTEGER, last_manifest BLOB) STRICT;

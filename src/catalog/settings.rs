@@ -3,6 +3,7 @@
 use super::error::{CatalogError, Result};
 use crate::model::ids::RepositoryUuid;
 use crate::model::params::{ChunkerParams, Compression, HashAlgo, Reserve};
+use crate::model::redundancy::Redundancy;
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// A repository's parameters.
@@ -20,6 +21,8 @@ pub struct Settings {
     pub compression: Compression,
     /// Inherited by new volumes.
     pub reserve: Reserve,
+    /// On how many volumes blocks are to lie.
+    pub redundancy: Redundancy,
 }
 
 impl Settings {
@@ -36,7 +39,7 @@ impl Settings {
         put.execute(params!["block_size", self.block_size.cast_signed()])?;
         put.execute(params!["compression", self.compression.to_text()])?;
         put.execute(params!["reserve", self.reserve.to_text()])?;
-        put.execute(params!["redundancy", "none"])?;
+        put.execute(params!["redundancy", self.redundancy.to_text()])?;
         Ok(())
     }
 
@@ -60,8 +63,21 @@ impl Settings {
             block_size: text("block_size")?.parse().map_err(|_| bad("block_size"))?,
             compression: Compression::from_text(&text("compression")?).ok_or_else(|| bad("compression"))?,
             reserve: Reserve::from_text(&text("reserve")?).ok_or_else(|| bad("reserve"))?,
+            redundancy: Redundancy::from_text(&text("redundancy")?).ok_or_else(|| bad("redundancy"))?,
         })
     }
+}
+
+/// On how many volumes blocks are to lie now: a record may have changed it since the catalog was opened.
+pub fn redundancy(conn: &Connection) -> Result<Redundancy> {
+    let word: String = conn.query_row("SELECT value FROM meta WHERE key = 'redundancy'", [], |row| row.get(0))?;
+    Redundancy::from_text(&word).ok_or_else(|| CatalogError::damaged("setting redundancy is not valid"))
+}
+
+/// Changes on how many volumes blocks are to lie.
+pub fn set_redundancy(conn: &Connection, redundancy: Redundancy) -> Result<()> {
+    conn.execute("UPDATE meta SET value = ?1 WHERE key = 'redundancy'", [redundancy.to_text()])?;
+    Ok(())
 }
 
 /// Changes how new segments are compressed, for every later opening of the catalog.

@@ -15,6 +15,7 @@ pub(super) fn catalog() -> (tempfile::TempDir, Catalog) {
         block_size: 1 << 20,
         compression: Compression::None,
         reserve: Reserve::Percent(1.0),
+        redundancy: crate::model::redundancy::Redundancy::None,
     };
     let catalog = Catalog::create(&dir.path().join("backup.cat"), &settings).unwrap();
     (dir, catalog)

@@ -377,6 +377,7 @@ mod tests {
             block_size: 1 << 20,
             compression: Compression::None,
             reserve: Reserve::Percent(1.0),
+            redundancy: crate::model::redundancy::Redundancy::None,
         };
         let catalog = Catalog::create(&dir.path().join("backup.cat"), &settings).unwrap();
         let source = runs::intern_source(catalog.conn(), "host", "/src", &[]).unwrap();

@@ -18,12 +18,14 @@ pub enum VolumeState {
     Sealed,
     /// Rolled back or a clone: only read.
     Readonly,
-    /// Given up by its owner.
+    /// Given up by its owner: its copies do not count, unless it turns up again.
     Lost,
+    /// Emptied and taken out of the repository.
+    Removed,
 }
 
 impl VolumeState {
-    const ALL: [Self; 4] = [Self::Active, Self::Sealed, Self::Readonly, Self::Lost];
+    const ALL: [Self; 5] = [Self::Active, Self::Sealed, Self::Readonly, Self::Lost, Self::Removed];
 
     /// The word in the table.
     pub fn word(self) -> &'static str {
@@ -32,6 +34,7 @@ impl VolumeState {
             Self::Sealed => "sealed",
             Self::Readonly => "readonly",
             Self::Lost => "lost",
+            Self::Removed => "removed",
         }
     }
 }
@@ -55,8 +58,15 @@ pub struct VolumeRow {
     pub last_seq: Option<RunSeq>,
 }
 
-/// All volumes by number.
+/// All volumes of the repository by number.
 pub fn all(conn: &Connection) -> Result<Vec<VolumeRow>> {
+    let mut all = all_ever(conn)?;
+    all.retain(|row| row.state != VolumeState::Removed);
+    Ok(all)
+}
+
+/// The same with those that were removed.
+pub fn all_ever(conn: &Connection) -> Result<Vec<VolumeRow>> {
     let mut select =
         conn.prepare_cached("SELECT id, uuid, name, state, reserve, path, last_seq FROM volumes ORDER BY id")?;
     let mut rows = select.query([])?;
@@ -77,9 +87,9 @@ pub fn all(conn: &Connection) -> Result<Vec<VolumeRow>> {
     Ok(volumes)
 }
 
-/// The volume with this identity.
+/// The volume with this identity, also a removed one.
 pub fn find(conn: &Connection, uuid: VolumeUuid) -> Result<Option<VolumeRow>> {
-    Ok(all(conn)?.into_iter().find(|row| row.uuid == uuid))
+    Ok(all_ever(conn)?.into_iter().find(|row| row.uuid == uuid))
 }
 
 /// What a volume holds.
@@ -125,6 +135,19 @@ pub fn set_path(conn: &Connection, id: VolumeId, path: &Path) -> Result<()> {
 pub fn set_state(conn: &Connection, id: VolumeId, state: VolumeState) -> Result<()> {
     conn.execute("UPDATE volumes SET state = ?2 WHERE id = ?1", params![id.0, state.word()])?;
     Ok(())
+}
+
+/// Forgets what lies on a volume, and that it is one of the repository's. Its identity stays known.
+pub fn remove(conn: &Connection, id: VolumeId) -> Result<()> {
+    for sql in [
+        "DELETE FROM copies WHERE volume = ?1",
+        "DELETE FROM sidecars WHERE volume = ?1",
+        "UPDATE dirs SET volume = NULL WHERE volume = ?1",
+        "UPDATE volumes SET path = NULL WHERE id = ?1",
+    ] {
+        conn.execute(sql, [id.0])?;
+    }
+    set_state(conn, id, VolumeState::Removed)
 }
 
 /// Remembers the newest manifest that a volume holds.

@@ -2,8 +2,9 @@
 //! options stand in its own file.
 
 use super::{
-    add_volume, backup, diff, dump, find, generate, genmeta, history, init, list_changes, ls, profile, rebuild_catalog,
-    restore, restore_folder, revert_to_run, validate, values,
+    add_volume, backup, diff, dump, find, generate, genmeta, history, init, list_changes, ls, profile, protect,
+    rebuild_catalog, remove_volume, replace_volume, restore, restore_folder, revert_to_run, set_redundancy, validate,
+    values,
 };
 use clap::{Args, Parser, Subcommand};
 use std::ffi::{OsStr, OsString};
@@ -30,6 +31,7 @@ Exit codes:
   3   run saved, but some source files could not be read
   4   damage found, or a restore that is not complete
   5   no volume can take or give the data (full, offline)
+  6   run saved, but on fewer volumes than the redundancy wants
   10  no such catalog
   11  catalog or volume in use by another process
   130, 143  interrupted (SIGINT, SIGTERM)
@@ -96,6 +98,10 @@ pub enum Command {
     Dump(dump::DumpArgs),
     RebuildCatalog(rebuild_catalog::RebuildCatalogArgs),
     Genmeta(genmeta::GenmetaArgs),
+    Protect(protect::ProtectArgs),
+    SetRedundancy(set_redundancy::SetRedundancyArgs),
+    ReplaceVolume(replace_volume::ReplaceVolumeArgs),
+    RemoveVolume(remove_volume::RemoveVolumeArgs),
     Runs(super::runs::RunsArgs),
     Volumes(super::volumes::VolumesArgs),
     Ls(ls::LsArgs),

@@ -3,15 +3,18 @@
 use super::output::Output;
 use super::paths::{self, JsonPath};
 use super::problems::{self, JsonProblem};
+use super::protect::under_words;
 use super::select::SelectArgs;
 use super::session::Session;
 use super::stream::StreamArgs;
 use super::{closed, first_backup, values, words};
 use clap::Args;
 use raidtape::engine::backup::{BackupOptions, BackupReport, backup};
+use raidtape::engine::protect::shortfall_words;
 use raidtape::engine::repository::Access;
 use raidtape::engine::{EngineError, Exit, Repository};
 use raidtape::model::ids::{RunSeq, RunUuid};
+use raidtape::model::redundancy::Redundancy;
 use raidtape::model::run_marks::RunMarks;
 use serde::Serialize;
 use std::num::NonZeroUsize;
@@ -113,6 +116,10 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
         for volume in &report.volumes_away {
             session.warn(&format!("volume {volume} was not here; it gets the record of this run when it is back"));
         }
+        if report.blocks_under_protected > 0 {
+            let lacking = (report.blocks_under_protected, report.bytes_under_protected);
+            session.warn(&under_words(lacking, report.redundancy, &shortfall_words(&repository)));
+        }
         warn_listed(session, &report.listed_left_out);
         if report.rotten > 0 {
             let files = words::plural(report.rotten, "file");
@@ -120,7 +127,11 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
         }
         problems::print(&report.problems, session.global.verbose);
     }
-    Ok(if report.problems.is_empty() { Exit::Done } else { Exit::SomeUnread })
+    Ok(match report.blocks_under_protected {
+        _ if !report.problems.is_empty() => Exit::SomeUnread,
+        0 => Exit::Done,
+        _ => Exit::UnderProtected,
+    })
 }
 
 /// What a list names and other options leave out.
@@ -208,6 +219,14 @@ fn say(out: &mut Output, report: &BackupReport) {
         ));
     }
     out.say(&line);
+    if report.blocks_copied > 0 {
+        let blocks = words::plural(report.blocks_copied, "block");
+        out.say(&format!(
+            "copied {blocks} ({}) to further volumes: {}",
+            words::size(report.bytes_copied),
+            report.redundancy
+        ));
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
@@ -236,6 +255,11 @@ struct Summary<'a> {
     blocks_written: u64,
     volumes_used: &'a [String],
     volumes_away: &'a [String],
+    redundancy: Redundancy,
+    blocks_copied: u64,
+    bytes_copied: u64,
+    blocks_under_protected: u64,
+    bytes_under_protected: u64,
     suspected_rot: u64,
     listed_left_out: Vec<JsonPath>,
     problems: Vec<JsonProblem<'a>>,
@@ -263,6 +287,11 @@ impl<'a> From<&'a BackupReport> for Summary<'a> {
             blocks_written: report.blocks_written,
             volumes_used: &report.volumes_used,
             volumes_away: &report.volumes_away,
+            redundancy: report.redundancy,
+            blocks_copied: report.blocks_copied,
+            bytes_copied: report.bytes_copied,
+            blocks_under_protected: report.blocks_under_protected,
+            bytes_under_protected: report.bytes_under_protected,
             suspected_rot: report.rotten,
             listed_left_out: report.listed_left_out.iter().map(|path| JsonPath::from(path.as_slice())).collect(),
             problems: problems::json(&report.problems),

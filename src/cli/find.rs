@@ -89,8 +89,13 @@ pub fn run(session: &mut Session, args: &FindArgs) -> anyhow::Result<Exit> {
     };
     let has_sources = args.source.is_none()
         && raidtape::catalog::runs::sources(repository.catalog.conn()).is_ok_and(|sources| sources.len() > 1);
+    let progress = session.progress_while_looking();
     let out = &mut session.out;
-    let report = find(&repository, &options, &mut |found| print(out, &found, (has_sources, has_hash)))?;
+    let report = find(&repository, &options, &progress, &mut |found| {
+        progress.end_drawing();
+        print(out, &found, (has_sources, has_hash))
+    })?;
+    progress.finish();
     if out.is_json {
         out.document("summary", &report);
     }

@@ -6,6 +6,7 @@ use clap::Args;
 use raidtape::engine::Exit;
 use raidtape::engine::init::{self, InitOptions};
 use raidtape::model::params::{Compression, HashAlgo, Reserve};
+use raidtape::model::redundancy::Redundancy;
 
 /// Create a catalog
 #[derive(Debug, Args)]
@@ -15,7 +16,8 @@ DIR` does both by itself.
 
 Examples:
   raidtape init
-  raidtape --catalog backup.cat init --reserve 20G --hash-algo sha256")]
+  raidtape --catalog backup.cat init --reserve 20G --hash-algo sha256
+  raidtape --catalog backup.cat init --redundancy copies=2")]
 pub struct InitArgs {
     /// Space that volumes keep free: a percentage of their size, or a size (20G)
     #[arg(long, value_name = "RESERVE", value_parser = values::reserve, default_value = "5")]
@@ -29,6 +31,9 @@ pub struct InitArgs {
     /// zstd:LEVEL, from 1 to 19, or none
     #[arg(long, value_name = "HOW", value_parser = values::compression, default_value = "zstd:3")]
     compression: Compression,
+    /// On how many volumes every block is to lie: none, or copies=N
+    #[arg(long, value_name = "REDUNDANCY", value_parser = values::redundancy, default_value = "none")]
+    redundancy: Redundancy,
 }
 
 /// Creates the catalog.
@@ -38,6 +43,7 @@ pub fn run(session: &mut Session, args: &InitArgs) -> anyhow::Result<Exit> {
         reserve: args.reserve,
         block_size: args.block_size,
         compression: args.compression,
+        redundancy: args.redundancy,
     };
     let path = session.catalog_path()?;
     let (_repository, report) = init::init(&path, &options)?;
@@ -46,9 +52,10 @@ pub fn run(session: &mut Session, args: &InitArgs) -> anyhow::Result<Exit> {
     }
     session.out.say(&format!("Created the catalog {}", path.display()));
     session.out.say(&format!(
-        "hash {}, blocks up to {}, repository {}",
+        "hash {}, blocks up to {}, redundancy {}, repository {}",
         report.hash_algo.name(),
         words::size(report.block_size),
+        report.redundancy,
         report.repository
     ));
     if session.global.volumes.is_empty() {

@@ -25,9 +25,12 @@ mod problems;
 mod profile;
 mod progress;
 mod prometheus;
+mod protect;
 mod quote;
 mod rate;
 mod rebuild_catalog;
+mod remove_volume;
+mod replace_volume;
 mod report;
 mod restore;
 mod restore_folder;
@@ -39,6 +42,7 @@ mod runs;
 mod screen;
 mod select;
 mod session;
+mod set_redundancy;
 mod signals;
 mod stats;
 mod status;
@@ -110,6 +114,10 @@ fn dispatch(session: &mut Session, command: &Command) -> anyhow::Result<u8> {
         Command::RevertToRun(args) => revert_to_run::run(session, args),
         Command::RebuildCatalog(args) => rebuild_catalog::run(session, args),
         Command::Genmeta(args) => genmeta::run(session, args),
+        Command::ReplaceVolume(args) => replace_volume::run(session, args),
+        Command::RemoveVolume(args) => remove_volume::run(session, args),
+        Command::Protect(args) => protect::run(session, args),
+        Command::SetRedundancy(args) => set_redundancy::run(session, args),
         Command::Runs(args) => runs::run(session, args),
         Command::Volumes(args) => volumes::run(session, args),
         Command::Ls(args) => ls::run(session, args),

@@ -21,6 +21,8 @@ const TICK: Duration = Duration::from_millis(125);
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// A phase shorter than this shows no bar: nothing flickers by.
 const SHOW_AFTER: Duration = Duration::from_millis(400);
+/// The same for a command that looks around: it is to say something within 200 ms.
+const SHOW_SOON_AFTER: Duration = Duration::from_millis(150);
 
 /// What is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +50,7 @@ pub struct Progress {
 struct Shared {
     form: Form,
     is_json: bool,
+    show_after: Duration,
     items: AtomicU64,
     bytes: AtomicU64,
     stage: Mutex<Stage>,
@@ -76,6 +79,17 @@ impl Progress {
             ProgressOptions { is_json: true, .. } => Form::Nothing,
             _ => Form::Lines,
         };
+        Self::watch(form, options.is_json, SHOW_AFTER)
+    }
+
+    /// Watches a command that looks around: shows a bar soon, on a terminal alone, and signals end it as they end any
+    /// program.
+    pub fn start_looking(options: ProgressOptions) -> Self {
+        let is_shown = !options.is_off && std::io::stderr().is_terminal();
+        Self::watch(if is_shown { Form::Bar } else { Form::Nothing }, options.is_json, SHOW_SOON_AFTER)
+    }
+
+    fn watch(form: Form, is_json: bool, show_after: Duration) -> Self {
         let now = Instant::now();
         let stage = Stage {
             phase: None,
@@ -87,7 +101,8 @@ impl Progress {
         };
         let shared = Arc::new(Shared {
             form,
-            is_json: options.is_json,
+            is_json,
+            show_after,
             items: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             stage: Mutex::new(stage),
@@ -104,6 +119,15 @@ impl Progress {
     /// Takes the bar away, so that results can be printed.
     pub fn finish(self) {
         drop(self);
+    }
+
+    /// Takes the bar away for good: the first result is to be printed.
+    pub fn end_drawing(&self) {
+        let mut stage = self.shared.stage();
+        if !stage.is_over {
+            stage.is_over = true;
+            self.shared.bar.finish_and_clear();
+        }
     }
 }
 
@@ -124,8 +148,8 @@ impl Observer for Progress {
         let now = Instant::now();
         self.shared.items.store(0, Ordering::Relaxed);
         self.shared.bytes.store(0, Ordering::Relaxed);
-        *stage =
-            Stage { phase: Some(phase), expected, began: now, rate: Rate::new(now), last_line: now, is_over: false };
+        let is_over = stage.is_over;
+        *stage = Stage { phase: Some(phase), expected, began: now, rate: Rate::new(now), last_line: now, is_over };
     }
 
     fn advance(&self, items: u64, bytes: u64) {
@@ -164,7 +188,8 @@ impl Shared {
 fn draw_until_over(shared: &Shared) {
     let mut stage = shared.stage();
     while !stage.is_over {
-        stage = shared.wake.wait_timeout(stage, TICK).unwrap_or_else(PoisonError::into_inner).0;
+        stage =
+            shared.wake.wait_timeout(stage, TICK.min(shared.show_after / 2)).unwrap_or_else(PoisonError::into_inner).0;
         if stage.is_over {
             return;
         }
@@ -173,7 +198,7 @@ fn draw_until_over(shared: &Shared) {
         let done = Done { items: shared.items.load(Ordering::Relaxed), bytes: shared.bytes.load(Ordering::Relaxed) };
         let progress = done.progress(stage.expected);
         stage.rate.note(now, progress);
-        if now - stage.began < SHOW_AFTER {
+        if now - stage.began < shared.show_after {
             continue;
         }
         if shared.form == Form::Bar {
@@ -231,6 +256,9 @@ fn title(phase: Phase) -> &'static str {
         Phase::Validate => "Validating",
         Phase::Rebuild => "Rebuilding",
         Phase::Genmeta => "Sidecars",
+        Phase::Protect => "Copying",
+        Phase::Search => "Searching",
+        Phase::Report => "Gathering",
     }
 }
 
@@ -238,8 +266,10 @@ fn title(phase: Phase) -> &'static str {
 fn facts(phase: Phase, stage: &Stage, done: Done) -> Vec<String> {
     let noun = match phase {
         Phase::Backup | Phase::Restore => "file",
-        Phase::Validate | Phase::Genmeta => "block",
+        Phase::Validate | Phase::Genmeta | Phase::Protect => "block",
         Phase::Finish | Phase::Rebuild => "manifest",
+        Phase::Search => "place",
+        Phase::Report => "part",
     };
     let mut facts = Vec::with_capacity(4);
     if done.bytes > 0 || !counts_items(stage.expected) {

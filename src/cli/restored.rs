@@ -85,6 +85,13 @@ fn warn(session: &Session, report: &RestoreReport) {
             report.run
         ));
     }
+    if report.read_elsewhere > 0 {
+        session.warn(&format!(
+            "{} could not be read at first and came from another copy; nothing is missing. `raidtape validate --repair` heals what \
+             is damaged",
+            words::plural(report.read_elsewhere, "segment")
+        ));
+    }
     let refused = &report.refused;
     for (count, what, why) in [
         (refused.owner, "owner or group", "root may do more"),

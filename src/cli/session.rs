@@ -62,6 +62,12 @@ impl Session {
         Progress::start(ProgressOptions { is_off, is_json: self.global.json })
     }
 
+    /// Watches a command that looks around, until it has something to say.
+    pub fn progress_while_looking(&self) -> Progress {
+        let is_off = self.global.quiet || self.global.no_progress;
+        Progress::start_looking(ProgressOptions { is_off, is_json: self.global.json })
+    }
+
     /// A warning on stderr.
     pub fn warn(&self, text: &str) {
         progress::warn(self.global.json, text);

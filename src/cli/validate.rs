@@ -26,7 +26,8 @@ Examples:
   raidtape validate
   raidtape validate --deep --max-age 90d
   raidtape validate --max-duration 20m
-  raidtape validate --sample 10% -q")]
+  raidtape validate --sample 10% -q
+  raidtape validate --repair")]
 pub struct ValidateArgs {
     /// Only look whether blocks are there and as long as they should be
     #[arg(long, conflicts_with = "deep")]
@@ -43,6 +44,10 @@ pub struct ValidateArgs {
     /// Begin no further block after this time, like 20m; at least one of each volume is checked
     #[arg(long, value_name = "TIME", value_parser = values::duration, conflicts_with = "quick")]
     max_duration: Option<Duration>,
+    /// Write damaged copies of blocks anew from sound ones on other volumes; the damaged ones are kept in quarantine/
+    /// until a check with --repair finds everything sound
+    #[arg(long)]
+    repair: bool,
     /// Threads that decode [default: one per core]
     #[arg(long, value_name = "N", value_parser = values::threads)]
     max_workers: Option<NonZeroUsize>,
@@ -62,6 +67,7 @@ pub fn run(session: &mut Session, args: &ValidateArgs) -> anyhow::Result<Exit> {
         sample_percent: args.sample,
         max_duration: args.max_duration,
         workers: args.max_workers.map(NonZeroUsize::get),
+        repair: args.repair,
     };
     let progress = session.progress();
     let report = validate(&mut repository, &options, &progress);
@@ -92,6 +98,12 @@ fn print(out: &mut Output, report: &ValidateReport, is_verbose: bool) {
             "raidtape: volume {volume} is not here and was not checked; mount it, or pass --volume DIR"
         ));
     }
+    if report.blocks_under_protected > 0 {
+        let blocks = words::plural(report.blocks_under_protected, "block");
+        stderr_line(&format!(
+            "raidtape: note: {blocks} on fewer volumes than the redundancy wants; run `raidtape protect`"
+        ));
+    }
     out.say(&tally(report));
     match verdict(report) {
         (sentence, true) => out.say(&painted(&sentence, Colour::Green)),
@@ -115,8 +127,10 @@ fn print_block(block: &DamagedBlock, is_verbose: bool) {
     if more > 0 {
         stderr_line(&format!("  … and {} more; --json names up to a thousand", words::plural(more, "file version")));
     }
-    if block.files_total == 0 {
-        stderr_line("  no file lacks a byte for it: nothing is lost");
+    match &block.healed_from {
+        Some(from) => stderr_line(&format!("  healed: written anew from {}", one_line(from))),
+        None if block.files_total == 0 => stderr_line("  no file lacks a byte for it: nothing is lost"),
+        None => {}
     }
 }
 
@@ -157,7 +171,7 @@ fn other_problems(report: &ValidateReport) -> [&Vec<String>; 4] {
 
 /// The last line, and whether it is a good one.
 fn verdict(report: &ValidateReport) -> (String, bool) {
-    let mut blocks: Vec<_> = report.damaged.iter().map(|block| block.block).collect();
+    let mut blocks: Vec<_> = report.unhealed().map(|block| block.block).collect();
     blocks.sort_unstable();
     blocks.dedup();
     match report.exit() {
@@ -165,7 +179,10 @@ fn verdict(report: &ValidateReport) -> (String, bool) {
             let checked = checked(report);
             (format!("Sound so far: checked {checked} in the time given; the rest come first next time"), true)
         }
-        Exit::Done => ("All good".to_owned(), true),
+        Exit::Done => match report.damaged.len() as u64 {
+            0 => ("All good".to_owned(), true),
+            healed => (format!("All good again: {} healed", words::plural(healed, "damaged block")), true),
+        },
         Exit::Damage => {
             let others = report.row_problems.len()
                 + report.manifest_problems.len()

@@ -7,6 +7,7 @@ use raidtape::engine::restore::Overwrite;
 use raidtape::model::entry::EntryKind;
 use raidtape::model::moment::Moment;
 use raidtape::model::params::{Compression, HashAlgo, Reserve, size_from_text};
+use raidtape::model::redundancy::Redundancy;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -38,6 +39,14 @@ pub fn moment(text: &str) -> Result<Moment, String> {
 /// `zstd:3` or `none`.
 pub fn compression(text: &str) -> Result<Compression, String> {
     Compression::from_text(text).ok_or_else(|| "choose `zstd:1` to `zstd:19`, or `none`".to_owned())
+}
+
+/// `none` or `copies=2`.
+pub fn redundancy(text: &str) -> Result<Redundancy, String> {
+    if text.starts_with("parity=") {
+        return Err("this release has no parity yet; choose `none`, or `copies=2` to `copies=16`".to_owned());
+    }
+    Redundancy::from_text(text).ok_or_else(|| "choose `none`, or `copies=2` to `copies=16`".to_owned())
 }
 
 /// `blake3` or `sha256`.

@@ -72,6 +72,7 @@ pub fn add_volume(
                 chunker: settings.chunker,
                 block_size: settings.block_size,
                 reserve,
+                redundancy: settings.redundancy,
                 features: Features::default(),
             };
             Volume::create(&dir, &label, options.force)?

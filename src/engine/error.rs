@@ -24,6 +24,8 @@ pub enum Exit {
     Damage = 4,
     /// No volume can take or give the data.
     NoVolume = 5,
+    /// Saved, but on fewer volumes than the policy wants.
+    UnderProtected = 6,
     /// There is no such catalog.
     NoCatalog = 10,
     /// Somebody else has the catalog or a volume.

@@ -53,15 +53,15 @@ struct Tally {
 
 /// One way of failing, at every operation in turn.
 #[derive(Debug, Clone, Copy)]
-struct Way {
-    disk: Option<usize>,
-    errno: Errno,
-    lasting: Lasting,
+pub(super) struct Way {
+    pub disk: Option<usize>,
+    pub errno: Errno,
+    pub lasting: Lasting,
 }
 
 /// Every way of failing. In a short test a full quota stands for a full disk, which is the same to all above the store,
 /// and what fails is done all the same only where it fails with EIO.
-fn ways() -> Vec<Way> {
+pub(super) fn ways() -> Vec<Way> {
     let mut ways = Vec::new();
     let is_long = long_tests_factor() > 1;
     for disk in [Some(0), Some(1), None] {

@@ -7,6 +7,7 @@ use crate::codec::chunker::default_params;
 use crate::model::ids::RepositoryUuid;
 use crate::model::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN};
 use crate::model::params::{Compression, HashAlgo, Reserve};
+use crate::model::redundancy::Redundancy;
 use std::path::Path;
 
 /// What can be chosen once.
@@ -20,6 +21,8 @@ pub struct InitOptions {
     pub block_size: u64,
     /// For segments.
     pub compression: Compression,
+    /// On how many volumes every block is to lie.
+    pub redundancy: Redundancy,
 }
 
 impl Default for InitOptions {
@@ -29,6 +32,7 @@ impl Default for InitOptions {
             reserve: Reserve::Percent(5.0),
             block_size: BLOCK_SIZE_MAX,
             compression: Compression::Zstd(3),
+            redundancy: Redundancy::None,
         }
     }
 }
@@ -44,6 +48,8 @@ pub struct InitReport {
     pub hash_algo: HashAlgo,
     /// Bytes of one block at most.
     pub block_size: u64,
+    /// On how many volumes every block is to lie.
+    pub redundancy: Redundancy,
 }
 
 /// Creates the catalog at `path` with a fresh repository identity; refuses to overwrite a file.
@@ -61,6 +67,7 @@ pub fn init(path: &Path, options: &InitOptions) -> Result<(Repository, InitRepor
         block_size: options.block_size,
         compression: options.compression,
         reserve: options.reserve,
+        redundancy: options.redundancy,
     };
     let repository = Repository::create(path, &settings)?;
     let report = InitReport {
@@ -68,6 +75,7 @@ pub fn init(path: &Path, options: &InitOptions) -> Result<(Repository, InitRepor
         repository: settings.repository,
         hash_algo: settings.hash,
         block_size: settings.block_size,
+        redundancy: settings.redundancy,
     };
     Ok((repository, report))
 }

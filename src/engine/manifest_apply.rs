@@ -11,6 +11,7 @@ use crate::catalog::runs::{self, Run, RunState};
 use crate::catalog::settings;
 use crate::catalog::versions::{Applier, ApplyRun, Change, live_version};
 use crate::catalog::volumes;
+use crate::catalog::volumes::VolumeState;
 use crate::catalog::{CatalogError, Connection, pending};
 use crate::format::bytes::Reader;
 use crate::format::container::FormatError;
@@ -157,14 +158,27 @@ impl<'c> ManifestApply<'c> {
         if let Some(compression) = self.meta.compression {
             settings::set_compression(self.conn, compression)?;
         }
+        if let Some(redundancy) = self.meta.redundancy {
+            settings::set_redundancy(self.conn, redundancy)?;
+        }
         Ok(())
     }
 
     fn volumes(&self, body: &[u8]) -> Result<()> {
         let listed: Vec<ManifestVolume> = serde_json::from_slice(body).map_err(|_| FormatError::Invalid("volumes"))?;
         for volume in listed {
-            if volumes::find(self.conn, volume.uuid)?.is_none() {
-                volumes::put(self.conn, (volume.uuid, &volume.name), self.reserve)?;
+            let known = volumes::find(self.conn, volume.uuid)?;
+            let (id, state) = match &known {
+                Some(row) => (row.id, row.state),
+                None => (volumes::put(self.conn, (volume.uuid, &volume.name), self.reserve)?, VolumeState::Active),
+            };
+            // The newest record has the last word, also where the volume was taken back meanwhile.
+            let gone = [VolumeState::Lost, VolumeState::Removed];
+            let told = gone.into_iter().find(|state| Some(state.word()) == volume.state.as_deref());
+            match told {
+                Some(told) if told != state => volumes::set_state(self.conn, id, told)?,
+                None if gone.contains(&state) => volumes::set_state(self.conn, id, VolumeState::Active)?,
+                _ => {}
             }
         }
         Ok(())

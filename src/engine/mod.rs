@@ -12,6 +12,8 @@ pub mod error;
 #[cfg(test)]
 mod every_crash_tests;
 #[cfg(test)]
+mod every_fault_copies_tests;
+#[cfg(test)]
 mod every_fault_tests;
 pub mod find;
 pub mod genmeta;
@@ -25,13 +27,17 @@ pub mod manifest_file;
 mod manifest_write;
 mod missed;
 pub mod observer;
+pub mod protect;
 pub mod rebuild_catalog;
 mod recover;
+pub mod remove_volume;
+pub mod replace_volume;
 pub mod report;
 pub mod repository;
 pub mod restore;
 pub mod runs;
 pub mod select;
+pub mod set_redundancy;
 pub mod stats;
 pub mod status;
 #[cfg(test)]

@@ -15,12 +15,18 @@ pub enum Phase {
     Rebuild,
     /// Writing sidecars.
     Genmeta,
+    /// Copying blocks to further volumes.
+    Protect,
+    /// Going through the catalog's directories.
+    Search,
+    /// Gathering what a page shows.
+    Report,
 }
 
 /// How much there is to do, as far as known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Expected {
-    /// Files, blocks or manifests.
+    /// Files, blocks, manifests, or whatever the phase goes through.
     pub items: Option<u64>,
     /// Bytes.
     pub bytes: Option<u64>,

@@ -9,11 +9,12 @@ use super::recover::{Manifests, RunKey, apply_one, put_manifest, take_out_passed
 use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::handle::make_folder;
 use crate::catalog::settings::Settings;
-use crate::catalog::{Catalog, CatalogError, damage, places, replace, runs, volumes};
+use crate::catalog::volumes::VolumeState;
+use crate::catalog::{Catalog, CatalogError, damage, places, redundancy, replace, runs, volumes};
 use crate::format::block::BlockTable;
 use crate::format::container::{ContainerKind, FormatError, HEADER_LEN, TRAILER_LEN};
 use crate::format::layout;
-use crate::model::ids::{BlockId, RunSeq, VolumeId};
+use crate::model::ids::{BlockId, BlockNo, RunSeq, VolumeId};
 use crate::model::params::Compression;
 use crate::model::path::show;
 use crate::volume::handle::{Volume, VolumeError};
@@ -171,6 +172,7 @@ fn settings_of(volume: &Volume) -> Settings {
         block_size: label.block_size,
         compression: Compression::Zstd(3),
         reserve: label.reserve,
+        redundancy: label.redundancy,
     }
 }
 
@@ -254,6 +256,7 @@ fn compare_blocks(
     report: &mut RebuildReport,
     observer: &dyn Observer,
 ) -> Result<()> {
+    let mut missing = Vec::new();
     for (volume, id) in found.iter().zip(ids) {
         let mut here: BTreeMap<BlockId, u64> = BTreeMap::new();
         let listed = volume.store().list(layout::CHUNKS, &mut |key, size| {
@@ -263,13 +266,14 @@ fn compare_blocks(
         let index = IndexDb::load(&volume.root).unwrap_or_default();
         report.bytes_read += index.len() as u64 * 64;
         let tx = catalog.begin()?;
+        // What was given up, or even removed, and was given here is one of its volumes again.
+        volumes::set_state(&tx, *id, VolumeState::Active)?;
         for row in places::all_blocks(&tx)? {
             let size_here = here.remove(&row.id);
             if size_here == Some(row.size) {
                 blocks::put_copy(&tx, row.no, *id)?;
             } else if row.volumes.contains(id) {
-                report.blocks_missing += 1;
-                blocks::mark_bad(&tx, row.no)?;
+                missing.push((row.no, *id));
             }
         }
         for (block, size) in &here {
@@ -291,6 +295,22 @@ fn compare_blocks(
         }
         tx.commit().map_err(CatalogError::from)?;
     }
+    note_missing(catalog, &missing, report)
+}
+
+/// A copy is missing; a block that has no other one is damaged.
+fn note_missing(catalog: &mut Catalog, missing: &[(BlockNo, VolumeId)], report: &mut RebuildReport) -> Result<()> {
+    let tx = catalog.begin()?;
+    for (block, volume) in missing {
+        blocks::set_copy_state(&tx, *block, (*volume, "missing"))?;
+    }
+    for block in missing.iter().map(|(block, _)| *block).collect::<BTreeSet<_>>() {
+        if !redundancy::copies(&tx, block)?.iter().any(|copy| copy.is_counted) {
+            report.blocks_missing += 1;
+            blocks::mark_bad(&tx, block)?;
+        }
+    }
+    tx.commit().map_err(CatalogError::from)?;
     Ok(())
 }
 
@@ -317,13 +337,14 @@ fn name_missing(catalog: &mut Catalog, found: &[VolumeId], report: &mut RebuildR
     if missing.is_empty() && report.unreachable_runs.is_empty() {
         return Ok(());
     }
-    report.volumes_missing = missing.iter().map(|row| format!("{} ({})", row.name, row.uuid)).collect();
+    let ids: Vec<VolumeId> = missing.iter().map(|row| row.id).collect();
+    let awaited = missing.iter().filter(|row| row.state != VolumeState::Lost);
+    report.volumes_missing = awaited.map(|row| format!("{} ({})", row.name, row.uuid)).collect();
     runs::set_floor(conn, RunSeq(runs::next_seq(conn)?.0 + RUNS_PASSED_OVER - 1))?;
     let sources: BTreeMap<_, _> = runs::sources(conn)?
         .into_iter()
         .map(|source| (source.id, format!("{}:{}", source.host, source.name)))
         .collect();
-    let ids: Vec<VolumeId> = missing.iter().map(|row| row.id).collect();
     for content in damage::contents_only_on(conn, &ids)? {
         damage::for_each_user(conn, content, &mut |user| {
             report.files_needing_missing_total += 1;

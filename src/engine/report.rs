@@ -1,6 +1,7 @@
 //! `report`: all that a page about a repository shows, gathered from the verbs that tell it piece by piece.
 
 use super::error::Result;
+use super::observer::{Expected, Observer, Phase};
 use super::repository::Repository;
 use super::stats::{self, StatsOptions, StatsReport};
 use super::status::{StatusOptions, StatusReport, status};
@@ -52,9 +53,18 @@ pub struct Grown {
 }
 
 /// Gathers it, at the time `now_ns`.
-pub fn report(repository: &Repository, options: &StatusOptions, now_ns: i64) -> Result<RepositoryReport> {
-    let status = status(repository, options, now_ns)?;
+pub fn report(
+    repository: &Repository,
+    options: &StatusOptions,
+    now_ns: i64,
+    observer: &dyn Observer,
+) -> Result<RepositoryReport> {
     let stats = stats::stats(repository, &StatsOptions::default())?;
+    let passes = stats.sources.len().min(DIR_SOURCES_MAX) as u64;
+    observer.begin(Phase::Report, Expected { items: Some(passes + 3), bytes: None });
+    observer.advance(1, 0);
+    let status = status(repository, options, now_ns)?;
+    observer.advance(1, 0);
     let mut newest: Vec<_> = stats.sources.iter().collect();
     newest.sort_by_key(|source| std::cmp::Reverse(source.newest_run));
     let mut grown = Vec::new();
@@ -62,14 +72,11 @@ pub fn report(repository: &Repository, options: &StatusOptions, now_ns: i64) -> 
         let wanted = StatsOptions { dirs: Some(DIRS_MAX), ..StatsOptions::default() };
         let dirs = stats::dirs(repository, source.newest_run, &wanted)?;
         grown.push(Grown { source: source.source.clone(), run: source.newest_run, dirs });
+        observer.advance(1, 0);
     }
-    Ok(RepositoryReport {
-        repository: repository.settings().repository.to_string(),
-        fillings: fillings(repository)?,
-        status,
-        stats,
-        grown,
-    })
+    let fillings = fillings(repository)?;
+    observer.advance(1, 0);
+    Ok(RepositoryReport { repository: repository.settings().repository.to_string(), fillings, status, stats, grown })
 }
 
 fn fillings(repository: &Repository) -> Result<Vec<Filling>> {
@@ -109,6 +116,7 @@ fn dirs_as_json<S: serde::Serializer>(dirs: &[DirGrowth], to: S) -> std::result:
 mod tests {
     use super::*;
     use crate::catalog::blocks;
+    use crate::engine::observer::Silent;
     use crate::engine::test_repo::{Node, TestRepo};
 
     #[test]
@@ -119,7 +127,8 @@ mod tests {
             let run = repo.run(&[("a", Node::bytes(bytes))]);
             blocks::mark_listed(repo.repository.catalog.conn(), run).unwrap();
         }
-        let found = report(&repo.repository, &StatusOptions::default(), 1_700_000_000_000_000_000).unwrap();
+        let options = StatusOptions::default();
+        let found = report(&repo.repository, &options, 1_700_000_000_000_000_000, &Silent).unwrap();
         let shape: Vec<_> = found.fillings.iter().map(|filling| filling.points.len()).collect();
         assert_eq!(shape, [2, 1]);
         assert_eq!(found.fillings[0].points[1].1, found.status.volumes[0].stored);

@@ -33,11 +33,17 @@ pub struct Mounted {
     pub volume: Volume,
     /// Whether it lacks the record of an earlier run, and no volume that is here could give it.
     pub lacks_records: bool,
+    /// Whether it was given up until now.
+    is_back: bool,
     /// Held while this process writes it.
     lock: Option<VolumeLock>,
 }
 
 impl Mounted {
+    fn new(row: VolumeRow, volume: Volume) -> Self {
+        Self { row, volume, lacks_records: false, is_back: false, lock: None }
+    }
+
     /// Its store.
     pub fn store(&self) -> &Arc<dyn Store> {
         self.volume.store()
@@ -77,6 +83,7 @@ impl Repository {
         repository.find_volumes(dirs)?;
         if access == Access::Write {
             repository.remember_places()?;
+            repository.take_back()?;
         }
         Ok(repository)
     }
@@ -146,6 +153,16 @@ impl Repository {
                 let theirs = volume.label.repository;
                 return Err(VolumeError::ForeignRepository { dir: dir.clone(), theirs, ours }.into());
             }
+            if volumes::find(self.catalog.conn(), volume.label.volume)?
+                .is_some_and(|row| row.state == VolumeState::Removed)
+            {
+                return Err(EngineError::Usage(format!(
+                    "{} is volume {}, which was removed from this repository; to use the disk again, delete what is in there \
+                     and give it to `raidtape add-volume`",
+                    dir.display(),
+                    volume.label.name
+                )));
+            }
             if !rows.iter().any(|row| row.uuid == volume.label.volume) {
                 return Err(EngineError::Usage(format!(
                     "{} is volume {} of this repository, but the catalog {} does not know it; bring the catalog up to \
@@ -168,10 +185,8 @@ impl Repository {
         }
         for row in rows {
             match found.remove(&row.uuid) {
-                Some(volume) if row.state != VolumeState::Lost => {
-                    self.mounted.push(Mounted { row, volume, lacks_records: false, lock: None });
-                }
-                _ => self.away.push(row),
+                Some(volume) => self.mounted.push(Mounted::new(row, volume)),
+                None => self.away.push(row),
             }
         }
         Ok(())
@@ -188,9 +203,19 @@ impl Repository {
         Ok(())
     }
 
+    /// A volume that was given up and is here counts again.
+    fn take_back(&mut self) -> Result<()> {
+        for mounted in self.mounted.iter_mut().filter(|mounted| mounted.row.state == VolumeState::Lost) {
+            volumes::set_state(self.catalog.conn(), mounted.row.id, VolumeState::Active)?;
+            mounted.row.state = VolumeState::Active;
+            mounted.is_back = true;
+        }
+        Ok(())
+    }
+
     /// Adds a volume that was just made to those that are here.
     pub fn adopt_volume(&mut self, row: VolumeRow, volume: Volume) {
-        self.mounted.push(Mounted { row, volume, lacks_records: false, lock: None });
+        self.mounted.push(Mounted::new(row, volume));
     }
 
     /// Takes the locks of all volumes that can be written; `Locked` when another process has one. A volume that is
@@ -203,6 +228,9 @@ impl Repository {
                 continue;
             }
             let name = mounted.row.name.clone();
+            if std::mem::take(&mut mounted.is_back) {
+                observer.warn(&format!("volume {name} was given up and is here again: what it holds counts again"));
+            }
             if !mounted.volume.is_writable() {
                 observer.warn(&format!("volume {name} is read-only; nothing is written there"));
                 continue;

@@ -172,6 +172,7 @@ fn complete(repository: &mut Repository, run: &mut Run, base: StateDigest) {
         ended_ns: 2,
         counts: run.counts,
         compression: None,
+        redundancy: None,
         selected: None,
         marks: run.marks.clone(),
     };

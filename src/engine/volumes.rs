@@ -102,7 +102,7 @@ fn standing(row: &VolumeRow, space: Option<Space>, block_size: u64) -> VolumeSta
     let room = space.map(|space| space.free_bytes.saturating_sub(row.reserve.bytes_of(space.total_bytes)));
     match (row.state, room) {
         (VolumeState::Readonly, _) => VolumeStanding::Readonly,
-        (VolumeState::Lost, _) => VolumeStanding::Lost,
+        (VolumeState::Lost | VolumeState::Removed, _) => VolumeStanding::Lost,
         (state, Some(room)) if is_full(state, room, block_size) => VolumeStanding::Sealed,
         (VolumeState::Sealed, None) => VolumeStanding::Sealed,
         (VolumeState::Active | VolumeState::Sealed, _) => VolumeStanding::Active,
@@ -193,7 +193,8 @@ pub fn lost_without(
     Ok(report)
 }
 
-fn named<'r>(rows: &'r [VolumeRow], name: &str) -> Result<&'r VolumeRow> {
+/// The volume of this name or identity.
+pub(super) fn named<'r>(rows: &'r [VolumeRow], name: &str) -> Result<&'r VolumeRow> {
     let found = rows.iter().find(|row| row.name == name || row.uuid.to_string() == name);
     found.ok_or_else(|| {
         EngineError::Usage(format!("there is no volume `{}`; `raidtape volumes` lists all", name.escape_debug()))

@@ -12,12 +12,13 @@ use crate::model::ids::{RepositoryUuid, VolumeUuid};
 use crate::model::limits::{BLOCK_SIZE_MAX, BLOCK_SIZE_MIN, CHUNK_LEN_MAX, LABEL_LEN_MAX, NAME_LEN_MAX};
 use crate::model::params::{ChunkerParams, HashAlgo, Reserve};
 use crate::model::path;
+use crate::model::redundancy::Redundancy;
 
 /// Version of the label, and of the volume's layout, that this release writes.
 pub const FORMAT_VERSION: u64 = 1;
 /// The one chunker of this release: gear hash of 64 bits, normalized chunking.
 pub const CHUNKER_ID: &str = "gear64-nc";
-/// Stands in the reserved fields `cipher` and `redundancy`.
+/// Stands in the reserved field `cipher`.
 const NONE: &str = "none";
 /// Required features that this release can deal with.
 const REQUIRED_KNOWN: [&str; 0] = [];
@@ -43,6 +44,8 @@ pub struct Label {
     pub block_size: u64,
     /// Space that it keeps free.
     pub reserve: Reserve,
+    /// The repository's policy when the volume was made: the records of later runs have the one that counts.
+    pub redundancy: Redundancy,
     /// What a reader must or may know.
     pub features: Features,
 }
@@ -146,7 +149,7 @@ impl Label {
             "block_size": self.block_size,
             "cipher": NONE,
             "salt": null,
-            "redundancy": NONE,
+            "redundancy": self.redundancy.to_text(),
             "reserve": self.reserve.to_text(),
             "features": { "required": self.features.required, "optional": self.features.optional },
         });
@@ -159,7 +162,7 @@ impl Label {
     fn from_fields(fields: &Map<String, Value>, features: Features) -> Result<Self, LabelError> {
         let hash_name = text(fields, "hash")?;
         let hash = HashAlgo::from_name(hash_name).ok_or_else(|| unsupported("hash", hash_name))?;
-        for (field, known) in [("chunk_ids", hash_name), ("cipher", NONE), ("redundancy", NONE)] {
+        for (field, known) in [("chunk_ids", hash_name), ("cipher", NONE)] {
             let value = text(fields, field)?;
             if value != known {
                 return Err(unsupported(field, value));
@@ -174,6 +177,7 @@ impl Label {
             chunker: chunker_of(fields)?,
             block_size: block_size_of(fields)?,
             reserve: Reserve::from_text(text(fields, "reserve")?).ok_or(LabelError::BadField { field: "reserve" })?,
+            redundancy: redundancy_of(fields)?,
             features,
         })
     }
@@ -216,6 +220,11 @@ fn put_object(out: &mut String, fields: &Map<String, Value>) {
         put_canonical(out, value);
     }
     out.push('}');
+}
+
+fn redundancy_of(fields: &Map<String, Value>) -> Result<Redundancy, LabelError> {
+    let word = text(fields, "redundancy")?;
+    Redundancy::from_text(word).ok_or_else(|| unsupported("redundancy", word))
 }
 
 fn unsupported(field: &'static str, value: &str) -> LabelError {
@@ -318,6 +327,7 @@ mod tests {
             chunker: ChunkerParams { min: 128 << 10, avg: 512 << 10, max: 4 << 20, normalization: 2 },
             block_size: BLOCK_SIZE_MAX,
             reserve: Reserve::Percent(2.5),
+            redundancy: Redundancy::Copies(3),
             features: Features::default(),
         }
     }

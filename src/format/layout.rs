@@ -21,6 +21,8 @@ pub const CHUNKS: &str = "chunks";
 pub const META: &str = "meta";
 /// Directory of the manifests.
 pub const RUNS: &str = "runs";
+/// Directory of damaged blocks in whose place sound ones were written; made when there is one.
+pub const QUARANTINE: &str = "quarantine";
 /// Directory of what is being written; emptied at the next start.
 pub const TMP: &str = "tmp";
 
@@ -54,6 +56,11 @@ pub fn parse_block_key(key: &str) -> Option<BlockId> {
     let name = key.rsplit('/').next()?;
     let id = name.parse::<BlockId>().ok()?;
     (block_key(&id) == key).then_some(id)
+}
+
+/// `quarantine/<block id>`, and `….2` and so on for further ones of the same name.
+pub fn quarantine_key(id: &BlockId, number: u32) -> String {
+    if number < 2 { format!("{QUARANTINE}/{id}") } else { format!("{QUARANTINE}/{id}.{number}") }
 }
 
 /// `meta/<block id>.meta.json`.

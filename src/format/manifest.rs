@@ -9,6 +9,7 @@ use super::container::{FormatError, SEGMENT_HEADER_LEN};
 use crate::model::ids::{BlockId, ChunkId, ChunkNo, RunSeq, RunUuid, StateDigest, VolumeUuid};
 use crate::model::limits::{BLOCK_FILE_LEN_MAX, CHUNK_LEN_MAX};
 use crate::model::params::Compression;
+use crate::model::redundancy::Redundancy;
 use crate::model::run_marks::RunMarks;
 use serde::{Deserialize, Serialize};
 
@@ -130,6 +131,9 @@ pub struct ManifestMeta {
     /// The repository's choice of compression, for a rebuild.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compression: Option<Compression>,
+    /// On how many volumes the repository's blocks are to lie, for a rebuild; not said by runs before there was a choice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redundancy: Option<Redundancy>,
     /// Whether what its source has and the run has not may have been left out on purpose; not known of older runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected: Option<bool>,
@@ -154,6 +158,9 @@ pub struct ManifestVolume {
     pub name: String,
     /// Newest run whose manifest it held before this one.
     pub last_seq: Option<i64>,
+    /// `lost` or `removed`, where it is one of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
 }
 
 /// A block with its table and the numbers of its chunks.
@@ -330,6 +337,7 @@ mod tests {
             ended_ns: 2,
             counts: RunCounts::default(),
             compression: None,
+            redundancy: None,
             selected: None,
             marks: RunMarks::default(),
         };

@@ -13,6 +13,7 @@ pub mod nearest;
 pub mod params;
 pub mod path;
 pub mod problem;
+pub mod redundancy;
 pub mod run_marks;
 pub mod run_spec;
 pub mod version;

@@ -251,6 +251,7 @@ mod tests {
             chunker: ChunkerParams { min: 128 << 10, avg: 512 << 10, max: 4 << 20, normalization: 2 },
             block_size: 128 << 20,
             reserve: Reserve::Percent(10.0),
+            redundancy: crate::model::redundancy::Redundancy::None,
             features: crate::format::label::Features::default(),
         }
     }

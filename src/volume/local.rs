@@ -11,8 +11,9 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use walkdir::WalkDir;
 
+use super::durable;
 use super::local_object::{LocalObject, LocalSink, free_reserve};
-use super::root::Root;
+use super::root::{Root, split};
 use super::store::{Existing, Object, Sink, Space, Store, StoreError, check_key};
 use super::uncached::UncachedObject;
 use crate::format::layout;
@@ -48,7 +49,7 @@ impl LocalStore {
     /// A directory that does not exist: empty if it is one that is made on demand, and the volume is there.
     fn list_missing(&self, prefix: &str) -> Result<(), StoreError> {
         let top = prefix.split('/').next().unwrap_or(prefix);
-        let on_demand = [layout::CHUNKS, layout::META, layout::RUNS].contains(&top);
+        let on_demand = [layout::CHUNKS, layout::META, layout::RUNS, layout::QUARANTINE].contains(&top);
         if on_demand && self.root.stat(layout::LABEL)?.is_some() {
             return Ok(());
         }
@@ -115,6 +116,13 @@ impl Store for LocalStore {
 
     fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.root.unlink(key)
+    }
+
+    fn set_aside(&self, key: &str, aside: &str) -> Result<(), StoreError> {
+        check_key(key)?;
+        check_key(aside)?;
+        durable::place(&self.root, key, aside, Existing::Fail)?;
+        durable::sync_dir_of(&self.root, split(key).0)
     }
 
     fn put_new(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
@@ -238,6 +246,20 @@ mod tests {
         sink.commit(KEY, Existing::Fail).unwrap();
         let found = std::fs::metadata(dir.path().join(KEY)).unwrap();
         assert!(found.blocks() * 512 < 1 << 20, "{}", found.blocks());
+    }
+
+    #[test]
+    fn what_is_set_aside_is_there_under_its_other_key_alone() {
+        let (_dir, store) = store();
+        write_object(&store, KEY, &[b"bad"]).unwrap();
+        store.set_aside(KEY, "quarantine/block").unwrap();
+        assert_eq!(store.head(KEY).unwrap(), None);
+        assert_eq!(store.read_all("quarantine/block", 3).unwrap(), b"bad");
+        write_object(&store, KEY, &[b"worse"]).unwrap();
+        let taken = store.set_aside(KEY, "quarantine/block");
+        assert!(matches!(taken, Err(StoreError::Exists { .. })));
+        assert_eq!(store.read_all(KEY, 9).unwrap(), b"worse");
+        assert!(matches!(store.set_aside("chunks/aa/bb/no", "quarantine/no"), Err(StoreError::NotFound { .. })));
     }
 
     #[test]

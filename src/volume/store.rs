@@ -49,6 +49,10 @@ pub trait Store: Send + Sync {
     /// Removes an object. Not synced: after a power cut it may be there again.
     fn delete(&self, key: &str) -> Result<(), StoreError>;
 
+    /// Gives an object another key; `Exists` when that is taken. Durable on return; after a crash before that it has one
+    /// of both.
+    fn set_aside(&self, key: &str, aside: &str) -> Result<(), StoreError>;
+
     /// Stores a small object, durable on return; `Exists` when the key is taken.
     fn put_new(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError>;
 

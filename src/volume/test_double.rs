@@ -26,6 +26,7 @@ pub(crate) enum Op {
     Head,
     List,
     Delete,
+    SetAside,
     Space,
     FreeReserve,
     RestoreReserve,
@@ -349,7 +350,7 @@ impl Store for MemoryStore {
         below.iter().take(shown).for_each(|(names, len)| each(&names.join("/"), *len));
         listed?;
         let top = prefix.split('/').next().unwrap_or(prefix);
-        let on_demand = ["", layout::CHUNKS, layout::META, layout::RUNS].contains(&top);
+        let on_demand = ["", layout::CHUNKS, layout::META, layout::RUNS, layout::QUARANTINE].contains(&top);
         if below.is_empty() && !(on_demand && objects.contains_key(layout::LABEL)) && !prefix.is_empty() {
             return Err(StoreError::NotFound { key: prefix.to_owned() });
         }
@@ -361,6 +362,20 @@ impl Store for MemoryStore {
         self.world.call((self.disk, Op::Delete, key), |inner| match inner.remove(self.disk, key) {
             true => Ok(()),
             false => Err(StoreError::NotFound { key: key.to_owned() }),
+        })
+    }
+
+    fn set_aside(&self, key: &str, aside: &str) -> Result<(), StoreError> {
+        check_key(key)?;
+        check_key(aside)?;
+        self.world.call((self.disk, Op::SetAside, key), |inner| {
+            let Some(bytes) = inner.disks[self.disk].objects.get(key).cloned() else {
+                return Err(StoreError::NotFound { key: key.to_owned() });
+            };
+            inner.check_free(self.disk, aside, Existing::Fail)?;
+            inner.place(self.disk, aside, bytes);
+            inner.remove(self.disk, key);
+            Ok(())
         })
     }
 

@@ -50,6 +50,10 @@ impl Store for VerifiedStore {
         self.inner.delete(key)
     }
 
+    fn set_aside(&self, key: &str, aside: &str) -> Result<(), StoreError> {
+        self.inner.set_aside(key, aside)
+    }
+
     fn put_new(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
         self.inner.put_new(key, bytes)
     }

@@ -224,6 +224,7 @@ fn bench_catalog() -> Bench {
         block_size: 128 << 20,
         compression: Compression::Zstd(3),
         reserve: Reserve::Percent(1.0),
+        redundancy: raidtape::model::redundancy::Redundancy::None,
     };
     let mut catalog = Catalog::create(&temp.path().join("cat"), &settings).expect("a new catalog");
     let tx = catalog.begin().expect("nobody else writes");

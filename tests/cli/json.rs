@@ -145,7 +145,7 @@ fn shares(one: &str, other: &str) -> bool {
 }
 
 /// What is run: the command as the paper's headings have it, and its arguments.
-const CASES: [(&str, &str); 47] = [
+const CASES: [(&str, &str); 52] = [
     ("init", "init"),
     ("add-volume", "add-volume disk1"),
     ("add-volume", "add-volume disk2"),
@@ -160,6 +160,10 @@ const CASES: [(&str, &str); 47] = [
     ("ls", "ls -R --source listed"),
     ("ls", "ls -R --run 1"),
     ("genmeta", "genmeta"),
+    ("set-redundancy", "set-redundancy copies=2"),
+    ("protect", "protect"),
+    ("add-volume", "add-volume disk3"),
+    ("remove-volume", "remove-volume disk3"),
     ("validate", "validate --max-duration 0s"),
     ("restore", "restore folder/file out --run 1"),
     ("restore-folder", "restore-folder folder out-folder --run 1 -n -v"),
@@ -194,10 +198,11 @@ const CASES: [(&str, &str); 47] = [
     ("revert-to-run", "revert-to-run 1 out-damaged"),
     ("volumes", "volumes"),
     ("genmeta", "genmeta"),
+    ("replace-volume", "replace-volume disk2 disk4"),
 ];
 
 /// The first case on damaged volumes.
-const DAMAGED_FROM: usize = 43;
+const DAMAGED_FROM: usize = 47;
 
 fn source(bench: &Bench) {
     bench.write("src/folder/file", b"text");

@@ -48,6 +48,7 @@ fn label() -> impl Strategy<Value = Label> {
             chunker,
             block_size: 64 << 20,
             reserve,
+            redundancy: raidtape::model::redundancy::Redundancy::None,
             features: Features { required: Vec::new(), optional },
         })
 }

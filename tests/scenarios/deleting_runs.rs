@@ -119,7 +119,7 @@ fn a_run_of_an_earlier_release_deletes_only_when_that_is_accepted_and_its_catalo
     bench.run(&args(&["--delete-excluded", "-n"])).with_code(0);
     assert!(has_extra(&bench));
     bench.backup();
-    assert_eq!(bench.query("PRAGMA user_version"), ["Integer(2)"]);
+    assert_eq!(bench.query("PRAGMA user_version"), ["Integer(3)"]);
     assert_eq!(
         bench.query("SELECT selected, json_array_length(roots) FROM runs"),
         ["Null|Null", "Integer(0)|Integer(1)"]

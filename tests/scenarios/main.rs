@@ -13,6 +13,7 @@
 mod util;
 
 mod attributes;
+mod copies;
 mod damage;
 mod deleting;
 mod deleting_runs;

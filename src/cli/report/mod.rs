@@ -55,7 +55,9 @@ pub fn run(session: &mut Session, args: &ReportArgs) -> anyhow::Result<Exit> {
     let repository = session.open(Access::Read)?;
     let (max_run_age, max_verify_age) = (args.max_run_age, args.max_verify_age);
     let options = StatusOptions { max_run_age, max_verify_age, ..StatusOptions::default() };
-    let report = report(&repository, &options, now_ns())?;
+    let progress = session.progress_while_looking();
+    let report = report(&repository, &options, now_ns(), &progress)?;
+    progress.finish();
     if let Some(path) = &args.file {
         whole_file::write(path, &page::page(&report), Readers::Owner)?;
         session.out.say(&format!("{} written", path.display()));

@@ -58,6 +58,7 @@ mod tests {
     use crate::engine::backup::items::SegmentChunk;
     use crate::model::ids::{ChunkId, ChunkNo, RepositoryUuid};
     use crate::model::params::{HashAlgo, Reserve};
+    use crate::model::redundancy::Redundancy;
 
     fn settings() -> Settings {
         Settings {
@@ -67,6 +68,7 @@ mod tests {
             block_size: 128 << 20,
             compression: Compression::Zstd(3),
             reserve: Reserve::Percent(1.0),
+            redundancy: Redundancy::None,
         }
     }
 

@@ -8,7 +8,9 @@ use super::seen::Seen;
 use crate::catalog::interned::{Interner, set_mount};
 use crate::catalog::pending::{PendingChange, content_of};
 use crate::catalog::runs::{self, Run, RunState, Source};
+use crate::catalog::settings::Settings;
 use crate::catalog::versions::{Applied, Applier, ApplyRun, Change};
+use crate::catalog::volumes::VolumeState;
 use crate::catalog::{Catalog, CatalogError, Connection, blocks, contents, digests, pending, volumes};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::manifest_file::{CopyError, ManifestOutcome, ManifestSink, copy_manifest_file};
@@ -20,7 +22,6 @@ use crate::format::layout::{self, ManifestCopy};
 use crate::format::manifest::{Encoding, ManifestMeta, ManifestSource, ManifestVolume, RunCounts};
 use crate::model::content::Content;
 use crate::model::ids::{ContentId, RunSeq, StateDigest, VolumeId};
-use crate::model::params::Compression;
 use crate::model::problem::{Problem, ProblemOp};
 use crate::volume::index::{IndexDb, IndexedBlock};
 use std::cell::RefCell;
@@ -130,7 +131,7 @@ pub fn finish(
     };
     let meta = ManifestMeta {
         selected: runs::asked(&tx, run.seq)?.map(|asked| asked.selected),
-        ..meta_of(source, &complete, base_digest, before.settings().compression)
+        ..meta_of(source, &complete, base_digest, before.settings())
     };
     let known = known_volumes(before.conn())?;
     let stores: Vec<(usize, &dyn crate::volume::store::Store)> =
@@ -276,7 +277,7 @@ pub fn all_problems(done: &AttemptDone) -> Vec<Problem> {
 }
 
 /// The head of the record of `run`, a delta on the state `base`.
-pub fn meta_of(source: &Source, run: &Run, base: StateDigest, compression: Compression) -> ManifestMeta {
+pub fn meta_of(source: &Source, run: &Run, base: StateDigest, settings: &Settings) -> ManifestMeta {
     ManifestMeta {
         run: run.uuid,
         seq: run.seq.0,
@@ -288,7 +289,8 @@ pub fn meta_of(source: &Source, run: &Run, base: StateDigest, compression: Compr
         started_ns: run.started_ns,
         ended_ns: run.ended_ns.unwrap_or(run.started_ns),
         counts: run.counts,
-        compression: Some(compression),
+        compression: Some(settings.compression),
+        redundancy: Some(settings.redundancy),
         selected: None,
         marks: run.marks.clone(),
     }
@@ -296,8 +298,10 @@ pub fn meta_of(source: &Source, run: &Run, base: StateDigest, compression: Compr
 
 /// All volumes that the catalog knows, as a manifest lists them.
 pub fn known_volumes(conn: &Connection) -> Result<Vec<ManifestVolume>> {
-    let known = volumes::all(conn)?;
+    let known = volumes::all_ever(conn)?;
+    let is_gone = |state| matches!(state, VolumeState::Lost | VolumeState::Removed);
     let listed = known.into_iter().map(|row| ManifestVolume {
+        state: Some(row.state).filter(|state| is_gone(*state)).map(|state| state.word().to_owned()),
         uuid: row.uuid,
         name: row.name,
         last_seq: row.last_seq.map(|seq| seq.0),

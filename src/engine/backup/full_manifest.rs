@@ -57,7 +57,7 @@ pub fn write_if_due(
     let meta = ManifestMeta {
         encoding: Encoding::Full,
         selected: runs::asked(conn, seq)?.map(|asked| asked.selected),
-        ..meta_of(source, &run, StateDigest::EMPTY, repository.settings().compression)
+        ..meta_of(source, &run, StateDigest::EMPTY, repository.settings())
     };
     let writable: Vec<_> = repository.writable().collect();
     let stores: Vec<(usize, &dyn Store)> =

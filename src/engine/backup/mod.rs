@@ -44,6 +44,7 @@ use self::seen::DetectionOptions;
 use self::writer::{LEASE_MIN, LaneVolume};
 use super::error::{EngineError, Result};
 use super::observer::{Expected, Observer, Phase};
+use super::protect::{Copied, protect_new, shortfall};
 use super::recover::{recover, with_what_works};
 use super::repository::Repository;
 use crate::catalog::runs::{self, Asked, Run, RunState, Source};
@@ -52,6 +53,7 @@ use crate::codec::chunker::Chunker;
 use crate::format::manifest::RunCounts;
 use crate::model::ids::{RunSeq, RunUuid, VolumeId};
 use crate::model::problem::{Problem, ProblemOp};
+use crate::model::redundancy::Redundancy;
 use crate::model::run_marks::RunMarks;
 use crate::tree::select::SelectOptions;
 use std::path::PathBuf;
@@ -125,6 +127,16 @@ pub struct BackupReport {
     pub problems: Vec<Problem>,
     /// Those of them whose bytes changed although nothing says that anybody wrote them.
     pub rotten: u64,
+    /// On how many volumes blocks are to lie.
+    pub redundancy: Redundancy,
+    /// Further copies of this run's blocks that were made.
+    pub blocks_copied: u64,
+    /// Their bytes.
+    pub bytes_copied: u64,
+    /// Blocks of the whole repository that lie on fewer volumes than the policy wants.
+    pub blocks_under_protected: u64,
+    /// Their bytes.
+    pub bytes_under_protected: u64,
     /// Paths that a list names and that something else leaves out.
     pub listed_left_out: Vec<Vec<u8>>,
     /// Seconds.
@@ -148,11 +160,13 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
     if repository.writable().next().is_none() {
         return Err(EngineError::NoVolume(no_volume_words(repository)));
     }
-    for row in &repository.away {
+    for row in repository.away.iter().filter(|row| row.state != VolumeState::Lost) {
         observer
             .warn(&format!("volume {} ({}) is not here; it will be brought up to date when it is", row.name, row.uuid));
     }
     let (source, run, done) = attempts(repository, (&origin, options), observer)?;
+    // Interrupted here, the run is saved with fewer copies rather than read again.
+    let copied = protect_new(repository, options.single_threaded, observer)?;
     observer.begin(Phase::Finish, Expected::default());
     // On an error the run stays open: its manifest may be durable somewhere, and then the next start completes it.
     let counts = finish::finish(repository, (&source, &run), (&done, options.single_threaded), observer)?;
@@ -165,19 +179,20 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
     }
     // Only space is at stake: the next writer does the same.
     repository.catalog.checkpoint().ok();
-    Ok(report(repository, (&source, &run, counts), &done, began))
+    report(repository, (&source, &run, counts), (&done, &copied), began)
 }
 
 fn report(
     repository: &Repository,
     (source, run, (counts, excluded)): (&Source, &Run, (RunCounts, u64)),
-    done: &AttemptDone,
+    (done, copied): (&AttemptDone, &Copied),
     began: Instant,
-) -> BackupReport {
+) -> Result<BackupReport> {
+    let under_protected = shortfall(repository)?;
     let written = &done.rows.written;
     let problems = finish::all_problems(done);
     let name = |id: &i64| repository.volume(VolumeId(*id)).map_or_else(String::new, |mounted| mounted.row.name.clone());
-    BackupReport {
+    Ok(BackupReport {
         run: run.seq,
         run_uuid: run.uuid,
         source: format!("{}:{}", source.host, source.name),
@@ -185,12 +200,22 @@ fn report(
         excluded,
         blocks_written: written.blocks,
         volumes_used: written.volumes.iter().map(name).collect(),
-        volumes_away: repository.away.iter().map(|row| format!("{} ({})", row.name, row.uuid)).collect(),
+        volumes_away: repository
+            .away
+            .iter()
+            .filter(|row| row.state != VolumeState::Lost)
+            .map(|row| format!("{} ({})", row.name, row.uuid))
+            .collect(),
         rotten: problems.iter().filter(|problem| problem.op == ProblemOp::Rot).count() as u64,
         problems,
         listed_left_out: done.seen.listed_left_out.clone(),
+        redundancy: repository.settings().redundancy,
+        blocks_copied: copied.blocks,
+        bytes_copied: copied.bytes,
+        blocks_under_protected: under_protected.blocks,
+        bytes_under_protected: under_protected.bytes,
         duration_s: began.elapsed().as_secs_f64(),
-    }
+    })
 }
 
 /// Commits the run's row before anything is written for it.
@@ -352,7 +377,7 @@ fn lane_volumes(repository: &mut Repository, avoid: &[VolumeId]) -> Result<Vec<(
     Ok(lanes.into_iter().map(|(_, lane, room)| (lane, room)).collect())
 }
 
-fn no_volume_words(repository: &Repository) -> String {
+pub(super) fn no_volume_words(repository: &Repository) -> String {
     if repository.mounted.is_empty() && repository.away.is_empty() {
         return "the repository has no volume yet; add one with `raidtape add-volume DIR`".to_owned();
     }

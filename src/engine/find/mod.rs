@@ -11,6 +11,7 @@ pub use self::holders::Holder;
 
 use self::criteria::Criteria;
 use super::error::{EngineError, Result};
+use super::observer::{Expected, Observer, Phase};
 use super::repository::Repository;
 use super::select::{scope, source_words};
 use crate::catalog::row::{StoredObject, StoredVersion};
@@ -78,7 +79,12 @@ pub struct FindReport {
 ///
 /// # Errors
 /// `Usage` for a pattern that has no meaning, a source or run that is not there, a holder that is none or several.
-pub fn find(repository: &Repository, options: &FindOptions, each: &mut dyn FnMut(Found) -> bool) -> Result<FindReport> {
+pub fn find(
+    repository: &Repository,
+    options: &FindOptions,
+    observer: &dyn Observer,
+    each: &mut dyn FnMut(Found) -> bool,
+) -> Result<FindReport> {
     let criteria = Criteria::new(options)?;
     let scope = scope(repository, options.run.as_ref(), options.source.as_deref())?;
     let scope = scope.into_iter().map(|(source, run)| (source.id, (source_words(&source), run.map(|run| run.seq))));
@@ -93,7 +99,7 @@ pub fn find(repository: &Repository, options: &FindOptions, each: &mut dyn FnMut
     };
     let searched = match &options.holder {
         Some(holder) => holders::for_each_version(repository, holder, &mut |user| search.take(user)),
-        None => search.go_through(),
+        None => search.go_through(observer),
     };
     match searched {
         Err(error) if !search.is_over => Err(error),
@@ -122,9 +128,11 @@ struct Search<'r> {
 }
 
 impl Search<'_> {
-    fn go_through(&mut self) -> Result<()> {
+    fn go_through(&mut self, observer: &dyn Observer) -> Result<()> {
         let catalog = &self.repository.catalog;
         let (mut scan, mut dirs) = (Scan::new(catalog.conn(), self.criteria.row_tests())?, Dirs::default());
+        observer.begin(Phase::Search, Expected { items: Some(scan.position().1), bytes: None });
+        let mut done = 0;
         loop {
             let held = catalog.reading()?;
             let criteria = &self.criteria;
@@ -138,6 +146,9 @@ impl Search<'_> {
                 .map(|found| dirs.place(catalog.conn(), found))
                 .collect::<std::result::Result<_, _>>()?;
             drop(held);
+            let position = scan.position().0;
+            observer.advance(position - done, 0);
+            done = position;
             placed.into_iter().try_for_each(|placed| self.take(placed))?;
         }
     }
@@ -202,12 +213,13 @@ impl Dirs {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::observer::Silent;
     use crate::engine::test_repo::{FileNode, MTIME_NS, Node, TestRepo};
     use crate::model::ids::BlockId;
 
     fn found(repo: &TestRepo, options: FindOptions) -> Vec<String> {
         let mut lines = Vec::new();
-        let report = find(&repo.repository, &options, &mut |found| {
+        let report = find(&repo.repository, &options, &Silent, &mut |found| {
             let last = found.last_run.map(|run| run.to_string()).unwrap_or_default();
             let path = String::from_utf8_lossy(&found.path).into_owned();
             lines.push(format!("{}{path} {}-{last}", found.source.trim_start_matches("host:"), found.first_run));
@@ -251,7 +263,7 @@ mod tests {
         assert_eq!(found(&repo, of("2", "")), ["/srcd/a.txt 2-2"]);
         assert_eq!(found(&repo, of("latest~2", "/src")), ["/srcd/a.txt 1-1"]);
         assert_eq!(found(&repo, of("latest", "")), ["/elsea.txt 4-"]);
-        assert!(find(&repo.repository, &named("[a"), &mut |_| true).unwrap_err().to_string().contains("[a"));
+        assert!(find(&repo.repository, &named("[a"), &Silent, &mut |_| true).unwrap_err().to_string().contains("[a"));
     }
 
     #[test]
@@ -288,7 +300,8 @@ mod tests {
         assert_eq!(found(&repo, of_block), ["/srcd/Old.TXT 1-"]);
         for holder in [Holder::Block("0".repeat(9).parse().unwrap()), Holder::Volume("none".to_owned())] {
             let options = FindOptions { holder: Some(holder), ..FindOptions::default() };
-            assert!(find(&repo.repository, &options, &mut |_| true).unwrap_err().to_string().contains("there is no"));
+            let refused = find(&repo.repository, &options, &Silent, &mut |_| true).unwrap_err();
+            assert!(refused.to_string().contains("there is no"));
         }
     }
 }

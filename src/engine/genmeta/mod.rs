@@ -16,6 +16,7 @@ use super::repository::{Mounted, Repository};
 use crate::catalog::places::{self, BlockRow};
 use crate::catalog::runs::{self, RunState};
 use crate::catalog::view::AsOf;
+use crate::catalog::volumes::VolumeState;
 use crate::catalog::{CatalogError, sidecars};
 use crate::format::layout;
 use crate::model::ids::{BlockNo, RunSeq, VolumeId};
@@ -66,7 +67,8 @@ pub fn genmeta(
     repository.lock_volumes(observer)?;
     let mut report = GenmetaReport::default();
     let skipped = repository.mounted.iter().filter(|mounted| !mounted.is_locked_for_writing());
-    let skipped = skipped.map(|mounted| &mounted.row).chain(&repository.away);
+    let away = repository.away.iter().filter(|row| row.state != VolumeState::Lost);
+    let skipped = skipped.map(|mounted| &mounted.row).chain(away);
     report.volumes_skipped = skipped.map(|row| repository.volume_words(row.id)).collect();
     let writable: BTreeSet<VolumeId> = repository.writable().map(|mounted| mounted.row.id).collect();
     rows.retain(|row| row.volumes.iter().any(|volume| writable.contains(volume)));

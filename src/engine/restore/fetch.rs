@@ -63,6 +63,7 @@ impl<'a> Worker<'a> {
             return;
         }
         let mut reason = format!("block {} is on no volume that is here", site.key);
+        let mut is_elsewhere = round > 0;
         for volume in site.here.clone() {
             let store = self.stores.store(volume);
             let reader = &mut self.reader;
@@ -74,7 +75,11 @@ impl<'a> Worker<'a> {
             });
             let why = match read {
                 Ok(raw) => {
+                    let wanted = left.len();
                     left = scatter(self.ground, raw, left);
+                    if is_elsewhere && left.len() < wanted {
+                        self.ground.tally.counts().read_elsewhere += 1;
+                    }
                     if left.is_empty() {
                         return;
                     }
@@ -82,6 +87,7 @@ impl<'a> Worker<'a> {
                 }
                 Err(error) => read_error_words(&error),
             };
+            is_elsewhere = true;
             reason = format!("its data is damaged: volume {}, block {}: {why}", self.stores.words(volume), site.key);
         }
         self.elsewhere(left, &reason, round);

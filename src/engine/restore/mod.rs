@@ -86,6 +86,8 @@ pub struct RestoreReport {
     pub metadata_set: u64,
     /// Names with no more components than were to be taken off.
     pub too_short: u64,
+    /// Segments that could not be had where they were looked for first, and were had from another copy.
+    pub read_elsewhere: u64,
     /// Names that were deleted.
     pub deleted: u64,
     /// Nothing was deleted, because not everything could be restored.
@@ -303,6 +305,7 @@ fn report(picked: &Picked, options: &RestoreOptions, (tally, begun): (&Tally, In
         skipped_existing: counts.skipped_existing,
         metadata_set: counts.metadata_set,
         too_short: counts.too_short,
+        read_elsewhere: counts.read_elsewhere,
         deleted: counts.deleted,
         delete_skipped: counts.delete_skipped,
         nothing_fits: options.how.wanted.has_include() && counts.is_nothing(),

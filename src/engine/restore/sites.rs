@@ -35,7 +35,7 @@ impl Stores {
     pub fn of(repository: &Repository) -> Self {
         let words = |id| repository.volume_words(id);
         let mounted = repository.mounted.iter();
-        let away = repository.away.iter().filter(|row| row.state != VolumeState::Lost);
+        let away = repository.away.iter().filter(|row| !matches!(row.state, VolumeState::Lost | VolumeState::Removed));
         Self {
             here: mounted.map(|one| (one.row.id, words(one.row.id), Arc::clone(one.store()))).collect(),
             away: away.map(|row| (row.id, words(row.id))).collect(),

@@ -67,6 +67,8 @@ pub(super) struct Counts {
     pub refused_names: Vec<RefusedName>,
     pub metadata_set: u64,
     pub too_short: u64,
+    /// Segments that a volume could not give and another one could.
+    pub read_elsewhere: u64,
     pub deleted: u64,
     /// What was deleted, where it is wanted, as paths in the target.
     pub deleted_names: Vec<Vec<u8>>,

@@ -107,11 +107,8 @@ fn of_volume(volume: &VolumeSummary, checks: &mut Vec<Check>) {
         VolumeStanding::Readonly => {
             warning("volume", format!("volume {name} is rolled back or a copy; it is only read"))
         }
-        VolumeStanding::Lost if volume.blocks == 0 => return,
-        VolumeStanding::Lost => warning(
-            "volume",
-            format!("volume {name} is given up; `raidtape volumes --lost {name}` lists what was on it"),
-        ),
+        // What was on it alone counts as damaged blocks.
+        VolumeStanding::Lost => return,
         VolumeStanding::Offline => warning("volume", format!("volume {name} is not mounted; it holds {held}")),
     };
     checks.push(check);

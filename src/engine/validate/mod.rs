@@ -8,6 +8,7 @@ mod block_check;
 mod manifests;
 mod plan;
 mod record;
+mod repair;
 mod report;
 mod scan;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use report::{AffectedFile, DamagedBlock, ValidateReport};
 use super::Observer;
 use super::error::{EngineError, Result};
 use super::observer::{Expected, Phase};
+use super::protect;
 use super::recover;
 use super::repository::Repository;
 use crate::catalog::places::{self, BlockRow};
@@ -60,6 +62,8 @@ pub struct ValidateOptions {
     pub max_duration: Option<Duration>,
     /// Threads that decode; one a core when not given.
     pub workers: Option<usize>,
+    /// Write damaged copies anew from sound ones.
+    pub repair: bool,
 }
 
 /// Checks the repository. What is damaged is in the report, and marked in the catalog so that the next backup heals it
@@ -97,12 +101,19 @@ pub fn validate(
         Ok(is_done)
     })?;
     describe_damage(repository, &rows, &outcomes, &mut report)?;
+    if options.repair {
+        heal(repository, (&rows, &mut outcomes), &mut report, observer)?;
+    }
     record::record(repository, &rows, &outcomes, now_ns)?;
     let notes = record::update_indexes(repository, (&facts, &rows), (&outcomes, now_ns), observer);
     report.notes.extend(notes);
-    if !is_done {
+    if !is_done || (options.repair && observer.is_cancelled()) {
         return Err(EngineError::Interrupted);
     }
+    if options.repair && options.level != Level::Quick && report.is_whole() {
+        repair::empty_quarantine(repository, &mut report);
+    }
+    report.blocks_under_protected = protect::shortfall(repository)?.blocks;
     report.duration_s = started.elapsed().as_secs_f64();
     Ok(report)
 }
@@ -219,6 +230,29 @@ fn take_in(
         let (by_rows, _) = blocks::table_of(repository.catalog.conn(), job.no)?;
         if by_rows != table {
             report.row_problems.push(format!("the rows of block {} are not what its own table says", job.id));
+        }
+    }
+    Ok(())
+}
+
+/// Heals damaged copies, and says in the report from where.
+fn heal(
+    repository: &mut Repository,
+    (rows, outcomes): (&[BlockRow], &mut Outcomes),
+    report: &mut ValidateReport,
+    observer: &dyn Observer,
+) -> Result<()> {
+    if outcomes.damaged.is_empty() {
+        return Ok(());
+    }
+    repository.lock_volumes(observer)?;
+    let healed = repair::repair(repository, (rows, outcomes), report, observer)?;
+    for ((no, volume), from) in healed {
+        let id = rows.iter().find(|row| row.no == no).map(|row| row.id);
+        let words = repository.volume_words(volume);
+        let told = report.damaged.iter_mut().find(|block| Some(block.block) == id && block.volume == words);
+        if let Some(block) = told {
+            block.healed_from = Some(repository.volume_words(from));
         }
     }
     Ok(())

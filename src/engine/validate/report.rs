@@ -33,6 +33,8 @@ pub struct ValidateReport {
     pub chunks_checked: u64,
     /// Damaged copies of blocks.
     pub damaged: Vec<DamagedBlock>,
+    /// Blocks that lie on fewer volumes than the policy wants.
+    pub blocks_under_protected: u64,
     /// Rows of the catalog that are not backed by what they name.
     pub row_problems: Vec<String>,
     /// Manifest files that were read.
@@ -68,6 +70,8 @@ pub struct DamagedBlock {
     pub files: Vec<AffectedFile>,
     /// All of them.
     pub files_total: u64,
+    /// The volume with the sound copy from which this one was written anew, as `name (uuid)`.
+    pub healed_from: Option<String>,
 }
 
 /// A file version that cannot be restored whole.
@@ -100,6 +104,7 @@ impl ValidateReport {
             bytes_read: 0,
             chunks_checked: 0,
             damaged: Vec::new(),
+            blocks_under_protected: 0,
             row_problems: Vec::new(),
             manifests_checked: 0,
             manifest_problems: Vec::new(),
@@ -112,10 +117,21 @@ impl ValidateReport {
         }
     }
 
-    /// Whether anything that was looked at is damaged.
+    /// Damaged copies that are as they were found.
+    pub fn unhealed(&self) -> impl Iterator<Item = &DamagedBlock> {
+        self.damaged.iter().filter(|block| block.healed_from.is_none())
+    }
+
+    /// Whether every copy was looked at, and found sound.
+    pub(super) fn is_whole(&self) -> bool {
+        let left_out = self.blocks_skipped + self.blocks_left + self.blocks_away;
+        self.damaged.is_empty() && self.exit() == Exit::Done && left_out == 0
+    }
+
+    /// Whether anything that was looked at is damaged, and not healed.
     pub fn has_damage(&self) -> bool {
         let sentences = [&self.row_problems, &self.manifest_problems, &self.label_problems, &self.listing_problems];
-        !self.damaged.is_empty() || sentences.into_iter().any(|found| !found.is_empty())
+        self.unhealed().next().is_some() || sentences.into_iter().any(|found| !found.is_empty())
     }
 
     /// `Damage` when something is damaged, `NoVolume` when something could not be looked at: all is good only when

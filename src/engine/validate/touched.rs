@@ -64,6 +64,7 @@ impl<'r> Toucher<'r> {
             damaged_chunks: lost.len() as u64,
             files,
             files_total,
+            healed_from: None,
         }))
     }
 

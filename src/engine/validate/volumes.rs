@@ -2,6 +2,7 @@
 
 use super::report::ValidateReport;
 use crate::catalog::places::BlockRow;
+use crate::catalog::volumes::VolumeState;
 use crate::engine::error::Result;
 use crate::engine::repository::{Mounted, Repository};
 use crate::format::layout;
@@ -39,7 +40,8 @@ pub(super) fn look_at(
     rows: &[BlockRow],
     report: &mut ValidateReport,
 ) -> Result<Vec<VolumeFacts>> {
-    for row in &repository.away {
+    // What was given up is not waited for; blocks that nothing else holds are counted all the same.
+    for row in repository.away.iter().filter(|row| row.state != VolumeState::Lost) {
         report.volumes_away.push(repository.volume_words(row.id));
         let opened = row.path.as_deref().map(Volume::open);
         if let Some(Err(error @ VolumeError::Label { .. })) = opened {

@@ -1,0 +1,77 @@
+//! `protect`.
+
+use super::session::Session;
+use super::{values, words};
+use clap::Args;
+use raidtape::engine::Exit;
+use raidtape::engine::protect::{ProtectOptions, ProtectReport, protect, shortfall_words};
+use raidtape::engine::repository::Access;
+use raidtape::model::redundancy::Redundancy;
+use std::time::Duration;
+
+/// Copy blocks to as many volumes as the redundancy wants
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A backup does the same with the blocks that it writes. This is for those that were
+written before `set-redundancy`, while too few volumes were here, or that lost a
+copy. It can be stopped at any time and goes on where it was. Every block is hashed
+while it is copied. Exit code 6 while blocks lie on fewer volumes than wanted.
+
+Examples:
+  raidtape protect
+  raidtape protect --max-duration 2h")]
+pub struct ProtectArgs {
+    /// Begin no further block after this time, like 2h; at least one for each volume is copied
+    #[arg(long, value_name = "TIME", value_parser = values::duration)]
+    max_duration: Option<Duration>,
+}
+
+/// Copies, and tells what is left.
+pub fn run(session: &mut Session, args: &ProtectArgs) -> anyhow::Result<Exit> {
+    let mut repository = session.open(Access::Write)?;
+    let progress = session.progress();
+    let report = protect(&mut repository, &ProtectOptions { max_duration: args.max_duration }, &progress);
+    progress.finish();
+    let report = report?;
+    if session.out.is_json {
+        session.out.document("summary", &report);
+        return Ok(report.exit());
+    }
+    report.problems.iter().for_each(|problem| session.warn(problem));
+    if report.blocks_copied > 0 {
+        session.out.say(&format!(
+            "copied {} ({}) to {} in {}",
+            words::plural(report.blocks_copied, "block"),
+            words::size(report.bytes_copied),
+            report.volumes_written.join(", "),
+            words::duration(report.duration_s)
+        ));
+    }
+    match report.blocks_under_protected {
+        0 => session.out.say(&all_words(&report)),
+        left => {
+            let next = if report.is_out_of_time {
+                "the time given was over; run `raidtape protect` again".to_owned()
+            } else {
+                shortfall_words(&repository)
+            };
+            session.warn(&under_words((left, report.bytes_under_protected), report.redundancy, &next));
+        }
+    }
+    Ok(report.exit())
+}
+
+fn all_words(report: &ProtectReport) -> String {
+    match report.redundancy {
+        Redundancy::None => {
+            "redundancy is none: every block lies on one volume; `raidtape set-redundancy` changes that".to_owned()
+        }
+        Redundancy::Copies(copies) => format!("every block lies on {copies} volumes"),
+    }
+}
+
+/// What lies on too few volumes, and what helps.
+pub fn under_words((blocks, bytes): (u64, u64), redundancy: Redundancy, next: &str) -> String {
+    let (lie, blocks) = (if blocks == 1 { "lies" } else { "lie" }, words::plural(blocks, "block"));
+    format!("{blocks} ({}) {lie} on fewer volumes than {redundancy} wants: {next}", words::size(bytes))
+}

@@ -1,0 +1,46 @@
+//! `set-redundancy`.
+
+use super::session::Session;
+use super::{values, words};
+use clap::Args;
+use raidtape::engine::Exit;
+use raidtape::engine::repository::Access;
+use raidtape::engine::set_redundancy::set_redundancy;
+use raidtape::model::redundancy::Redundancy;
+
+/// Choose on how many volumes every block is to lie
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Backups go by it from now on; `raidtape protect` brings what is stored already to it.
+With less redundancy than before, the copies that there are stay.
+
+Examples:
+  raidtape set-redundancy copies=2
+  raidtape set-redundancy none")]
+pub struct SetRedundancyArgs {
+    /// none, or copies=N with N from 2 to 16
+    #[arg(value_name = "REDUNDANCY", value_parser = values::redundancy)]
+    redundancy: Redundancy,
+}
+
+/// Sets it.
+pub fn run(session: &mut Session, args: &SetRedundancyArgs) -> anyhow::Result<Exit> {
+    let mut repository = session.open(Access::Write)?;
+    let progress = session.progress();
+    let report = set_redundancy(&mut repository, args.redundancy, &progress);
+    progress.finish();
+    let report = report?;
+    if session.out.is_json {
+        session.out.document("summary", &report);
+        return Ok(Exit::Done);
+    }
+    session.out.say(&format!("redundancy is {}; it was {}", report.redundancy, report.before));
+    if report.blocks_under_protected > 0 {
+        session.out.say(&format!(
+            "{} to go to further volumes, {} in all: `raidtape protect` does it",
+            words::plural(report.blocks_under_protected, "block"),
+            words::size(report.bytes_missing)
+        ));
+    }
+    Ok(Exit::Done)
+}

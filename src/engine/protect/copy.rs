@@ -1,0 +1,106 @@
+//! One more copy of a block: read from a volume, hashed on the way, and durable on another before anybody hears of it.
+
+use crate::codec::hash::Hasher;
+use crate::engine::observer::Observer;
+use crate::engine::recover::hash_object;
+use crate::format::layout;
+use crate::model::ids::BlockId;
+use crate::model::params::HashAlgo;
+use crate::volume::store::{Existing, Store, StoreError};
+
+/// Damaged blocks of one name that are kept at most.
+const ASIDE_MAX: u32 = 100;
+
+/// Bytes read and written at a time.
+const PIECE_LEN: usize = 1 << 20;
+
+/// Why there is no further copy.
+#[derive(Debug)]
+pub enum CopyFailure {
+    /// The copy that was read is not there, not readable or not what its name says.
+    From(String),
+    /// The volume that was written.
+    To(StoreError),
+    /// The user asked to stop.
+    Stopped,
+}
+
+/// A block, as the catalog knows it.
+#[derive(Debug, Clone, Copy)]
+pub struct BlockFile {
+    /// Name.
+    pub id: BlockId,
+    /// Bytes.
+    pub size: u64,
+    /// Hash that its name is.
+    pub algo: HashAlgo,
+}
+
+/// Whether something sound has the block's name on a volume: a copy that was made and not noted.
+pub fn is_there(store: &dyn Store, block: &BlockFile) -> Result<bool, StoreError> {
+    let key = layout::block_key(&block.id);
+    if store.head(&key)? != Some(block.size) {
+        return Ok(false);
+    }
+    let object = store.open_uncached(&key)?;
+    Ok(hash_object(object.as_ref(), block.algo)? == block.id.0)
+}
+
+/// What becomes of something that has the block's name already, once the right bytes are there in full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Present {
+    /// It is replaced: nobody knows of it.
+    Replaced,
+    /// It is kept under `quarantine/`.
+    SetAside,
+}
+
+/// Copies a block.
+pub fn copy_block(
+    (from, to): (&dyn Store, &dyn Store),
+    block: &BlockFile,
+    present: Present,
+    observer: &dyn Observer,
+) -> Result<(), CopyFailure> {
+    let key = layout::block_key(&block.id);
+    let unread = |error: StoreError| CopyFailure::From(error.to_string());
+    let object = from.open(&key).map_err(unread)?;
+    if object.len() != block.size {
+        return Err(CopyFailure::From(format!("it has {} bytes, not {}", object.len(), block.size)));
+    }
+    let mut sink = to.begin(block.size).map_err(CopyFailure::To)?;
+    let (mut hasher, mut piece, mut at) = (Hasher::new(block.algo), vec![0; PIECE_LEN], 0);
+    while at < block.size {
+        if observer.is_cancelled() {
+            return Err(CopyFailure::Stopped);
+        }
+        let len = usize::try_from(block.size - at).map_or(PIECE_LEN, |left| left.min(PIECE_LEN));
+        let bytes = &mut piece[..len];
+        object.read_exact_at(at, bytes).map_err(unread)?;
+        hasher.update(bytes);
+        sink.write(bytes).map_err(CopyFailure::To)?;
+        object.forget(at, len as u64);
+        at += len as u64;
+        observer.advance(0, len as u64);
+    }
+    if hasher.finalize() != block.id.0 {
+        return Err(CopyFailure::From("its bytes do not hash to its name".to_owned()));
+    }
+    if present == Present::SetAside {
+        set_aside(to, block).map_err(CopyFailure::To)?;
+    }
+    sink.commit(&key, Existing::Replace).map_err(CopyFailure::To)
+}
+
+fn set_aside(store: &dyn Store, block: &BlockFile) -> Result<(), StoreError> {
+    let key = layout::block_key(&block.id);
+    let mut number = 1;
+    loop {
+        match store.set_aside(&key, &layout::quarantine_key(&block.id, number)) {
+            Err(StoreError::Exists { .. }) if number < ASIDE_MAX => number += 1,
+            // It went away meanwhile: all the better.
+            Err(StoreError::NotFound { .. }) => return Ok(()),
+            set => return set,
+        }
+    }
+}

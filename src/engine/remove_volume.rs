@@ -1,0 +1,116 @@
+//! `remove-volume`: what is on a volume goes to the others, then it is no volume of the repository any more. Its files are
+//! left as they are.
+
+use super::error::{EngineError, Exit, Result};
+use super::observer::Observer;
+use super::protect::{CopyLimits, give_copies, make_ready, shortfall, update_indexes};
+use super::repository::Repository;
+use super::volumes::named;
+use crate::catalog::CatalogError;
+use crate::catalog::redundancy::{self, Scope, Want};
+use crate::catalog::volumes::{self, VolumeRow};
+use std::time::Instant;
+
+/// What was done.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct RemoveVolumeReport {
+    /// The volume, as `name (uuid)`.
+    pub volume: String,
+    /// Where it is.
+    pub path: String,
+    /// Copies that were made elsewhere.
+    pub blocks_copied: u64,
+    /// Their bytes.
+    pub bytes_copied: u64,
+    /// Copies that could not be read, and volumes that could not be written.
+    pub problems: Vec<String>,
+    /// Blocks of the whole repository that lie on fewer volumes than the policy wants.
+    pub blocks_under_protected: u64,
+    /// Their bytes.
+    pub bytes_under_protected: u64,
+    /// Seconds.
+    pub duration_s: f64,
+}
+
+impl RemoveVolumeReport {
+    /// `UnderProtected` while blocks want more copies.
+    pub fn exit(&self) -> Exit {
+        if self.blocks_under_protected > 0 { Exit::UnderProtected } else { Exit::Done }
+    }
+}
+
+/// Empties the volume into the others and removes it. It stays one while any block or record is on it alone; interrupted,
+/// the same command goes on.
+pub fn remove_volume(repository: &mut Repository, name: &str, observer: &dyn Observer) -> Result<RemoveVolumeReport> {
+    let began = Instant::now();
+    let rows = volumes::all(repository.catalog.conn())?;
+    let row = named(&rows, name)?.clone();
+    if repository.volume(row.id).is_none() {
+        return Err(EngineError::Usage(format!(
+            "volume {name} is not here; mount it, or pass --volume DIR if it moved. One that will not come back is given up \
+             with `raidtape remove-volume {name} --lost`, or `raidtape replace-volume {name} DIR`"
+        )));
+    }
+    make_ready(repository, observer)?;
+    check_others(repository, &row)?;
+    let redundancy = repository.settings().redundancy;
+    let want = Want { scope: Scope::On(row.id), copies: redundancy.copies(), leaving: Some(row.id) };
+    let copied = give_copies(repository, &want, CopyLimits::default(), observer)?;
+    update_indexes(repository, &copied, observer);
+    if observer.is_cancelled() {
+        return Err(EngineError::Interrupted);
+    }
+    let alone = redundancy::shortfall(repository.catalog.conn(), &Want { copies: 1, ..want })?;
+    if alone.blocks > 0 {
+        copied.problems.iter().for_each(|problem| observer.warn(problem));
+        let (blocks, bytes) = (alone.blocks, alone.bytes);
+        return Err(EngineError::NoVolume(format!(
+            "volume {name} stays: {blocks} of its blocks ({bytes} bytes) could not be copied elsewhere; free some space on \
+             the others, or add one with `raidtape add-volume DIR`, then give the same command again"
+        )));
+    }
+    let path = repository.volume(row.id).map(|mounted| mounted.volume.root.display().to_string()).unwrap_or_default();
+    let tx = repository.catalog.begin()?;
+    volumes::remove(&tx, row.id)?;
+    tx.commit().map_err(CatalogError::from)?;
+    repository.mounted.retain(|mounted| mounted.row.id != row.id);
+    repository.catalog.checkpoint().ok();
+    let left = shortfall(repository)?;
+    Ok(RemoveVolumeReport {
+        volume: format!("{} ({})", row.name, row.uuid),
+        path,
+        blocks_copied: copied.blocks,
+        bytes_copied: copied.bytes,
+        problems: copied.problems,
+        blocks_under_protected: left.blocks,
+        bytes_under_protected: left.bytes,
+        duration_s: began.elapsed().as_secs_f64(),
+    })
+}
+
+/// Somebody else can take the blocks and has every record; and no damaged block, of which parts may still be read, is there
+/// alone.
+fn check_others(repository: &Repository, row: &VolumeRow) -> Result<()> {
+    let mut others = repository.writable().filter(|mounted| mounted.row.id != row.id).peekable();
+    if others.peek().is_none() {
+        return Err(EngineError::NoVolume(format!(
+            "volume {} stays: no other one is here and can be written; add one with `raidtape add-volume DIR`",
+            row.name
+        )));
+    }
+    if others.all(|mounted| mounted.lacks_records) {
+        return Err(EngineError::NoVolume(format!(
+            "volume {} stays: no other one that is here has the records of all runs; mount the others once",
+            row.name
+        )));
+    }
+    let (bad, _) = redundancy::bad_only_on(repository.catalog.conn(), row.id)?;
+    if bad > 0 {
+        return Err(EngineError::Damage(format!(
+            "volume {} stays: {bad} damaged blocks are on it alone; `raidtape validate` names their files, and a backup heals \
+             what its source still has",
+            row.name
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! `replace-volume` and `remove-volume --lost`: a volume that will not come back is given up, and what was on it gets new
+//! copies from the others. What was nowhere else is named as damaged from then on, and read again from the source by the
+//! next backup, as far as that still has it.
+
+use super::add_volume::{AddVolumeOptions, add_volume};
+use super::error::{EngineError, Exit, Result};
+use super::observer::Observer;
+use super::protect::{CopyLimits, give_copies, make_ready, shortfall, update_indexes};
+use super::recover;
+use super::repository::Repository;
+use super::volumes::named;
+use crate::catalog::redundancy::{self, Scope, Want};
+use crate::catalog::volumes::{self, VolumeState};
+use crate::catalog::{CatalogError, blocks};
+use crate::model::ids::{BlockNo, VolumeId};
+use crate::volume::handle::Volume;
+use std::time::Instant;
+
+/// Blocks of which no copy is left that are looked up at once.
+const GONE_BATCH: usize = 1000;
+
+/// Which volume, and what comes in its place.
+#[derive(Debug, Clone)]
+pub struct ReplaceVolumeOptions {
+    /// Name or identity of the volume that will not come back.
+    pub lost: String,
+    /// The new one; none where the others suffice. One that is a volume of the repository already is taken as it is, so
+    /// that the same command goes on where it was interrupted.
+    pub with: Option<AddVolumeOptions>,
+}
+
+/// What was done.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct ReplaceVolumeReport {
+    /// The volume that was given up.
+    pub lost: String,
+    /// The one in its place.
+    pub volume: Option<String>,
+    /// Copies that were made.
+    pub blocks_copied: u64,
+    /// Their bytes.
+    pub bytes_copied: u64,
+    /// Blocks that were on the lost volume alone.
+    pub blocks_gone: u64,
+    /// Their bytes.
+    pub bytes_gone: u64,
+    /// Copies that could not be read, and volumes that could not be written.
+    pub problems: Vec<String>,
+    /// Blocks of the whole repository that lie on fewer volumes than the policy wants.
+    pub blocks_under_protected: u64,
+    /// Their bytes.
+    pub bytes_under_protected: u64,
+    /// Seconds.
+    pub duration_s: f64,
+}
+
+impl ReplaceVolumeReport {
+    /// `Damage` when blocks are gone, `UnderProtected` while some want more copies.
+    pub fn exit(&self) -> Exit {
+        match (self.blocks_gone, self.blocks_under_protected) {
+            (0, 0) => Exit::Done,
+            (0, _) => Exit::UnderProtected,
+            _ => Exit::Damage,
+        }
+    }
+}
+
+/// Gives the volume up and makes the copies. Interrupted, the same command goes on.
+pub fn replace_volume(
+    repository: &mut Repository,
+    options: &ReplaceVolumeOptions,
+    observer: &dyn Observer,
+) -> Result<ReplaceVolumeReport> {
+    let began = Instant::now();
+    recover::catch_up(repository, observer)?.iter().for_each(|problem| observer.warn(problem));
+    let rows = volumes::all(repository.catalog.conn())?;
+    let lost = named(&rows, &options.lost)?.clone();
+    if let Some(here) = repository.volume(lost.id) {
+        return Err(EngineError::Usage(format!(
+            "volume {} is here, at {}; `raidtape remove-volume {}` moves what is on it to the others",
+            lost.name,
+            here.volume.root.display(),
+            lost.name
+        )));
+    }
+    let new = options.with.as_ref().map(|with| new_volume(repository, with, observer)).transpose()?;
+    let (blocks_gone, bytes_gone) = give_up(repository, lost.id)?;
+    make_ready(repository, observer)?;
+    let redundancy = repository.settings().redundancy;
+    let want = Want { scope: Scope::On(lost.id), copies: redundancy.copies(), leaving: Some(lost.id) };
+    let limits = CopyLimits { onto: new, ..CopyLimits::default() };
+    let copied = give_copies(repository, &want, limits, observer)?;
+    update_indexes(repository, &copied, observer);
+    repository.catalog.checkpoint().ok();
+    if observer.is_cancelled() {
+        return Err(EngineError::Interrupted);
+    }
+    let left = shortfall(repository)?;
+    Ok(ReplaceVolumeReport {
+        lost: format!("{} ({})", lost.name, lost.uuid),
+        volume: new.map(|id| repository.volume_words(id)),
+        blocks_copied: copied.blocks,
+        bytes_copied: copied.bytes,
+        blocks_gone,
+        bytes_gone,
+        problems: copied.problems,
+        blocks_under_protected: left.blocks,
+        bytes_under_protected: left.bytes,
+        duration_s: began.elapsed().as_secs_f64(),
+    })
+}
+
+fn new_volume(repository: &mut Repository, with: &AddVolumeOptions, observer: &dyn Observer) -> Result<VolumeId> {
+    if let Ok(found) = Volume::open(&with.dir)
+        && let Some(mounted) = repository.mounted.iter().find(|mounted| mounted.row.uuid == found.label.volume)
+    {
+        return Ok(mounted.row.id);
+    }
+    let uuid = add_volume(repository, with, observer)?.volume;
+    let added = repository.mounted.iter().find(|mounted| mounted.row.uuid == uuid);
+    let added = added.ok_or_else(|| EngineError::Fault("the volume that was just added is not here".into()))?;
+    Ok(added.row.id)
+}
+
+/// The volume's copies count no more. Returns how many blocks, and bytes, had none elsewhere, now or when it was given up
+/// before.
+fn give_up(repository: &mut Repository, lost: VolumeId) -> Result<(u64, u64)> {
+    let tx = repository.catalog.begin()?;
+    volumes::set_state(&tx, lost, VolumeState::Lost)?;
+    let want = Want { scope: Scope::On(lost), copies: 1, leaving: Some(lost) };
+    loop {
+        // What is marked is no longer among those that are looked for.
+        let gone = redundancy::wanting(&tx, &want, BlockNo(0), GONE_BATCH)?;
+        for block in &gone {
+            blocks::mark_bad(&tx, block.no)?;
+        }
+        if gone.is_empty() {
+            break;
+        }
+    }
+    let gone = redundancy::bad_only_on(&tx, lost)?;
+    tx.commit().map_err(CatalogError::from)?;
+    for row in repository.away.iter_mut().filter(|row| row.id == lost) {
+        row.state = VolumeState::Lost;
+    }
+    Ok(gone)
+}
