@@ -169,9 +169,9 @@ mod tests {
                 "INSERT INTO volumes(id, uuid, name, state, reserve) VALUES(1, x'01', 'a', 'active', '0'),
                    (2, x'02', 'b', 'sealed', '0'), (3, x'03', 'c', 'lost', '0');
                  INSERT INTO blocks(id, name, kind, size, state, run) VALUES
-                   (1, zeroblob(32), 1, 10, 'ok', 7), (2, x'01' || zeroblob(31), 1, 100, 'ok', NULL),
-                   (3, x'02' || zeroblob(31), 1, 1000, 'ok', 7), (4, x'03' || zeroblob(31), 1, 10000, 'bad', 7),
-                   (5, x'04' || zeroblob(31), 1, 100000, 'ok', 7);
+                   (1, zeroblob(32), 1, 10, 'ok', 7), (2, CAST(x'01' || zeroblob(31) AS BLOB), 1, 100, 'ok', NULL),
+                   (3, CAST(x'02' || zeroblob(31) AS BLOB), 1, 1000, 'ok', 7), (4, CAST(x'03' || zeroblob(31) AS BLOB), 1, 10000, 'bad', 7),
+                   (5, CAST(x'04' || zeroblob(31) AS BLOB), 1, 100000, 'ok', 7);
                  INSERT INTO copies(block, volume, role, state) VALUES(1, 1, 0, 'ok'), (1, 2, 0, 'ok'), (2, 1, 0, 'ok'),
                    (2, 3, 0, 'ok'), (3, 1, 0, 'bad'), (3, 2, 0, 'ok'), (4, 1, 0, 'bad'), (5, 3, 0, 'ok');",
             )

@@ -125,6 +125,27 @@ pub fn put(conn: &Connection, (uuid, name): (VolumeUuid, &str), reserve: Reserve
     id.ok_or_else(|| CatalogError::damaged("a volume that was just added is missing"))
 }
 
+/// Takes in what a record says of a volume: its identity and name where it is not known, and whether it was given up or
+/// removed when the record was written.
+pub fn put_told(
+    conn: &Connection,
+    (uuid, name): (VolumeUuid, &str),
+    told: Option<&str>,
+    reserve: Reserve,
+) -> Result<()> {
+    let (id, state) = match find(conn, uuid)? {
+        Some(row) => (row.id, row.state),
+        None => (put(conn, (uuid, name), reserve)?, VolumeState::Active),
+    };
+    let gone = [VolumeState::Lost, VolumeState::Removed];
+    match gone.into_iter().find(|state| Some(state.word()) == told) {
+        Some(told) if told != state => set_state(conn, id, told),
+        // It was taken back since.
+        None if gone.contains(&state) => set_state(conn, id, VolumeState::Active),
+        _ => Ok(()),
+    }
+}
+
 /// Remembers where a volume is mounted.
 pub fn set_path(conn: &Connection, id: VolumeId, path: &Path) -> Result<()> {
     conn.execute("UPDATE volumes SET path = ?2 WHERE id = ?1", params![id.0, path.as_os_str().as_bytes()])?;

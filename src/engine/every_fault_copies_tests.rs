@@ -8,6 +8,8 @@ use super::protect::{ProtectOptions, protect, shortfall};
 use super::set_redundancy::set_redundancy;
 use super::test_bench::{Bench, Known, Listener, NAMES, State, grow, long_tests_factor, one_run, tree, two_runs};
 use super::validate::{Level, ValidateOptions, validate};
+use crate::catalog::places;
+use crate::format::layout;
 use crate::model::redundancy::Redundancy;
 use crate::volume::test_double::{Fault, Op};
 use std::sync::Arc;
@@ -36,22 +38,24 @@ fn repair_all(bench: &Bench, listener: &Listener) -> Result<Exit> {
     Ok(validate(&mut bench.open(), &options, listener)?.exit())
 }
 
-/// Every block is on both volumes.
+/// Every block of the catalog is on both volumes.
 #[track_caller]
 fn assert_on_both(bench: &Bench, what: &str) {
-    assert_eq!(shortfall(&bench.open()).unwrap().blocks, 0, "{what}");
-    let blocks = |disk: &crate::volume::test_double::Objects| {
-        disk.keys().filter(|key| key.starts_with("chunks/")).cloned().collect::<Vec<_>>()
-    };
-    let disks = bench.world.objects();
-    assert_eq!(blocks(&disks[0]), blocks(&disks[1]), "{what}");
+    let repository = bench.open();
+    assert_eq!(shortfall(&repository).unwrap().blocks, 0, "{what}");
+    for row in places::all_blocks(repository.catalog.conn()).unwrap() {
+        let key = layout::block_key(&row.id);
+        assert!(bench.world.objects().iter().all(|disk| disk.contains_key(&key)), "{what}: {key}");
+    }
 }
 
 /// What is done while a volume fails; it may add a run to those that are known.
 type Act<'a> = &'a dyn Fn(&Listener, &mut Known) -> Result<Exit>;
+/// Brings everything to two sound copies.
+type Finish<'a> = &'a dyn Fn(&str);
 
 /// Goes through all ways and operations; returns how many faults there were, and how many left something to be done.
-fn enumerate(bench: &Bench, base: &State, (name, act): (&str, Act<'_>), finish: &dyn Fn(&str)) -> (u64, u64) {
+fn enumerate(bench: &Bench, base: &State, (name, act): (&str, Act<'_>), finish: Finish<'_>) -> (u64, u64) {
     let (mut cases, mut unfinished) = (0, 0);
     for way in ways() {
         for at in 0.. {
@@ -76,7 +80,7 @@ fn once(
     bench: &Bench,
     base: &State,
     (name, act): (&str, Act<'_>),
-    (fault, finish, unfinished): (Fault, &dyn Fn(&str), &mut u64),
+    (fault, finish, unfinished): (Fault, Finish<'_>, &mut u64),
 ) -> Option<Op> {
     bench.put(base);
     let (listener, mut known) = (Listener::default(), base.known.clone());
@@ -86,7 +90,7 @@ fn once(
     let what = format!("{name}: {fault:?} at {op:?} {key}: {ended:?}: {:?}", listener.0.lock().unwrap());
     match &ended {
         Ok(Exit::Done) => {}
-        Ok(Exit::UnderProtected | Exit::Damage) => *unfinished += 1,
+        Ok(Exit::UnderProtected | Exit::Damage | Exit::NoVolume) => *unfinished += 1,
         Ok(other) => panic!("{what}: {other:?}"),
         Err(error) => {
             *unfinished += 1;
@@ -100,6 +104,8 @@ fn once(
     bench.learn_completed((&mut known, &trees), &what);
     bench.assert_restores(&known, &what);
     finish(&what);
+    // It brings in a run whose record is durable, as every writer does.
+    bench.learn_completed((&mut known, &trees), &what);
     bench.assert_holds((&known, &trees), &what);
     Some(op)
 }
@@ -198,5 +204,5 @@ fn whenever_protect_or_a_repair_dies_nothing_is_lost() {
             count += 1;
         }
     }
-    assert!(count > 20, "{count}");
+    assert!(count > 12, "{count}");
 }

@@ -11,7 +11,6 @@ use crate::catalog::runs::{self, Run, RunState};
 use crate::catalog::settings;
 use crate::catalog::versions::{Applier, ApplyRun, Change, live_version};
 use crate::catalog::volumes;
-use crate::catalog::volumes::VolumeState;
 use crate::catalog::{CatalogError, Connection, pending};
 use crate::format::bytes::Reader;
 use crate::format::container::FormatError;
@@ -167,19 +166,8 @@ impl<'c> ManifestApply<'c> {
     fn volumes(&self, body: &[u8]) -> Result<()> {
         let listed: Vec<ManifestVolume> = serde_json::from_slice(body).map_err(|_| FormatError::Invalid("volumes"))?;
         for volume in listed {
-            let known = volumes::find(self.conn, volume.uuid)?;
-            let (id, state) = match &known {
-                Some(row) => (row.id, row.state),
-                None => (volumes::put(self.conn, (volume.uuid, &volume.name), self.reserve)?, VolumeState::Active),
-            };
-            // The newest record has the last word, also where the volume was taken back meanwhile.
-            let gone = [VolumeState::Lost, VolumeState::Removed];
-            let told = gone.into_iter().find(|state| Some(state.word()) == volume.state.as_deref());
-            match told {
-                Some(told) if told != state => volumes::set_state(self.conn, id, told)?,
-                None if gone.contains(&state) => volumes::set_state(self.conn, id, VolumeState::Active)?,
-                _ => {}
-            }
+            let identity = (volume.uuid, volume.name.as_str());
+            volumes::put_told(self.conn, identity, volume.state.as_deref(), self.reserve)?;
         }
         Ok(())
     }

@@ -3,10 +3,12 @@
 
 use super::add_volume::{AddVolumeOptions, add_volume};
 use super::block_file::{ContainerWriter, EncodedSegment};
+use super::error::EngineError;
 use super::init::{InitOptions, init};
 use super::manifest_file::ManifestSink;
 use super::observer::Silent;
 use super::repository::{Access, Repository};
+use crate::catalog::CatalogError;
 use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::contents::{self, ExtentBuilder};
 use crate::catalog::runs::{self, Run, RunState};
@@ -25,6 +27,7 @@ use crate::model::path;
 use crate::model::version::{Detection, Object, Owner, Version};
 use crate::volume::index::{IndexDb, IndexedBlock};
 use std::path::PathBuf;
+use std::time::Duration;
 use tempfile::TempDir;
 
 /// Bytes of every chunk but a file's last.
@@ -59,7 +62,14 @@ impl TestRepository {
 
     /// Opened for writing.
     pub fn open(&self) -> Repository {
-        Repository::open(&self.dir.path().join("cat"), &[], Access::Write).unwrap()
+        // A process that another test is just starting has this one's lock for a moment, until it becomes a program.
+        for _ in 0..500 {
+            match Repository::open(&self.dir.path().join("cat"), &[], Access::Write) {
+                Err(EngineError::Catalog(CatalogError::Locked(_))) => std::thread::sleep(Duration::from_millis(10)),
+                opened => return opened.unwrap(),
+            }
+        }
+        panic!("the catalog stays locked");
     }
 
     /// Where a volume is.

@@ -2,10 +2,11 @@
 
 use crate::util::bench::Bench;
 use crate::util::oracle::{Snapshot, snapshot};
-use crate::util::tree::{Rng, change, flip, grow, write};
+use crate::util::tree::{Rng, change, flip, grow, set_mode, write};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::PathBuf;
 
 const DISKS: [&str; 3] = ["disk1", "disk2", "disk3"];
 const TWO: [&str; 4] = ["--block-size", "8M", "--redundancy", "copies=2"];
@@ -58,7 +59,7 @@ fn any_one_disk_of_three_may_go_and_the_catalog_with_it() {
         hide(&bench, gone);
         let catalog = bench.path(bench.catalog());
         fs::rename(&catalog, bench.path("kept.cat")).unwrap();
-        let report = bench.json(&rebuild_args(DISKS.into_iter().filter(|disk| *disk != gone)), 0);
+        let report = bench.json(&rebuild_args(DISKS.into_iter().filter(|disk| *disk != gone)), 5);
         assert_eq!(report["files_needing_missing_total"], 0, "{gone}: {report}");
         assert!(report["volumes_missing"][0].as_str().unwrap().starts_with(gone), "{report}");
         let said = bench.run(&["validate", "--deep"]).with_code(5);
@@ -114,7 +115,10 @@ fn without_two_disks_exactly_the_files_that_were_named_are_refused() {
             refused_ever += refused.len();
             let mut wanted = tree.clone();
             wanted.0.retain(|path, _| !refused.contains(String::from_utf8_lossy(path).as_ref()));
-            snapshot(&dest).assert_is(&wanted, &format!("run {run} on {kept} alone"));
+            let mut found = snapshot(&dest);
+            // The mark of a restore that is not complete.
+            found.0.remove(&b".raidtape-restore"[..]);
+            found.assert_is(&wanted, &format!("run {run} on {kept} alone"));
         }
         gone.iter().for_each(|disk| show(&bench, disk));
     }
@@ -159,6 +163,7 @@ fn a_run_on_too_few_disks_is_saved_and_told_and_made_good_by_protect() {
 fn the_policy_can_be_changed_while_backups_go_on() {
     let bench = Bench::with_volumes(&DISKS, &["--block-size", "8M"]);
     grow(&bench.src(), 1);
+    write(&bench.src(), "much", &Rng(9).bytes(60 << 20));
     let mut runs = vec![snapshot(&bench.src())];
     assert_eq!(bench.backup()["blocks_copied"], 0);
     let said = bench.run(&["set-redundancy", "copies=2"]).with_code(0);
@@ -195,24 +200,26 @@ fn the_policy_can_be_changed_while_backups_go_on() {
         bench.assert_reverts(at as i64 + 1, tree);
     }
     for bad in ["copies=1", "copies", "mirror", "parity=2+1"] {
-        bench.run(&["set-redundancy", bad]).with_code(2).with_sentence(&["copies=2"]);
+        let said = bench.run(&["set-redundancy", bad]).with_code(2);
+        assert!(said.err.contains("`copies=2` to `copies=16`"), "{said:#?}");
     }
 }
 
 #[test]
 fn rot_in_either_copy_is_read_around_and_healed() {
     let (bench, runs) = three_runs();
-    let blocks: Vec<BTreeMap<_, _>> = DISKS.iter().map(|disk| bench.blocks(disk)).collect();
-    let hurt: Vec<_> = blocks.iter().map(|blocks| blocks.iter().next().unwrap()).collect();
-    flip(hurt[0].1, 5000);
-    fs::remove_file(hurt[1].1).unwrap();
-    let third = hurt[2];
-    crate::util::tree::set_mode(third.1, 0o600);
-    fs::File::options().write(true).open(third.1).unwrap().set_len(100).unwrap();
-    let names: BTreeSet<&String> = hurt.iter().map(|(name, _)| *name).collect();
-    if names.len() < 3 {
-        return; // Two of them are one block's: that is the next test's.
+    // One block of each disk, no two the same.
+    let mut hurt: Vec<(String, PathBuf)> = Vec::new();
+    for disk in DISKS {
+        let is_new = |(name, _): &(String, PathBuf)| hurt.iter().all(|(other, _)| other != name);
+        let next = bench.blocks(disk).into_iter().find(is_new).unwrap();
+        hurt.push(next);
     }
+    flip(&hurt[0].1, 5000);
+    fs::remove_file(&hurt[1].1).unwrap();
+    let third = &hurt[2];
+    set_mode(&third.1, 0o600);
+    fs::File::options().write(true).open(&third.1).unwrap().set_len(100).unwrap();
     for (run, tree) in &runs {
         bench.assert_reverts(*run, tree);
     }
@@ -224,14 +231,14 @@ fn rot_in_either_copy_is_read_around_and_healed() {
     assert!(said.out.ends_with("All good again: 3 damaged blocks healed\n"), "{said:#?}");
     assert_eq!(said.err.matches("healed: written anew from").count(), 3, "{said:#?}");
     // The two that were there are kept, as they were.
-    assert!(bench.path("disk1/quarantine").join(hurt[0].0).is_file());
-    assert_eq!(bench.path("disk3/quarantine").join(third.0).metadata().unwrap().len(), 100);
+    assert!(bench.path("disk1/quarantine").join(&hurt[0].0).is_file());
+    assert_eq!(bench.path("disk3/quarantine").join(&third.0).metadata().unwrap().len(), 100);
     assert!(!bench.path("disk2/quarantine").exists());
     bench.assert_all_good();
-    assert!(bench.path("disk1/quarantine").join(hurt[0].0).is_file());
+    assert!(bench.path("disk1/quarantine").join(&hurt[0].0).is_file());
     let said = bench.run(&["validate", "--repair"]).with_code(0);
     assert!(said.err.contains("set aside removed") && said.out.ends_with("All good\n"), "{said:#?}");
-    assert!(!bench.path("disk1/quarantine").join(hurt[0].0).exists());
+    assert!(!bench.path("disk1/quarantine").join(&hurt[0].0).exists());
     assert!(spread(&bench, &DISKS).values().all(|count| *count == 2));
     assert_eq!(bench.json(&["revert-to-run", "3", "quiet"], 0)["read_elsewhere"], 0);
 }

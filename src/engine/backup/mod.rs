@@ -26,6 +26,7 @@ mod lookup;
 mod origin;
 mod place;
 mod prior;
+mod report;
 mod rescue;
 mod rows;
 mod seen;
@@ -36,15 +37,17 @@ mod writer;
 use self::attempt::{AttemptDone, AttemptEnd, AttemptPlan, attempt};
 pub use self::dry_run::{DryRunReport, dry_run};
 pub use self::origin::StreamOptions;
+pub use self::report::BackupReport;
 
 use self::origin::Origin;
 use self::prior::Prior;
+use self::report::report;
 use self::rescue::rescue_blocks;
 use self::seen::DetectionOptions;
 use self::writer::{LEASE_MIN, LaneVolume};
 use super::error::{EngineError, Result};
 use super::observer::{Expected, Observer, Phase};
-use super::protect::{Copied, protect_new, shortfall};
+use super::protect::protect_new;
 use super::recover::{recover, with_what_works};
 use super::repository::Repository;
 use crate::catalog::runs::{self, Asked, Run, RunState, Source};
@@ -52,8 +55,6 @@ use crate::catalog::volumes::{self, VolumeState};
 use crate::codec::chunker::Chunker;
 use crate::format::manifest::RunCounts;
 use crate::model::ids::{RunSeq, RunUuid, VolumeId};
-use crate::model::problem::{Problem, ProblemOp};
-use crate::model::redundancy::Redundancy;
 use crate::model::run_marks::RunMarks;
 use crate::tree::select::SelectOptions;
 use std::path::PathBuf;
@@ -104,45 +105,6 @@ pub struct BackupOptions {
     pub select: SelectOptions,
 }
 
-/// What a backup did.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct BackupReport {
-    /// The run's number.
-    pub run: RunSeq,
-    /// The run's identity.
-    pub run_uuid: RunUuid,
-    /// `host:name` of the source.
-    pub source: String,
-    /// Counts and bytes.
-    pub counts: RunCounts,
-    /// Those of the deleted that are only no longer selected.
-    pub excluded: u64,
-    /// Blocks that were written.
-    pub blocks_written: u64,
-    /// Volumes that hold them, by name.
-    pub volumes_used: Vec<String>,
-    /// Volumes that were not here, by name and identity.
-    pub volumes_away: Vec<String>,
-    /// Source files that could not be read, or not soundly.
-    pub problems: Vec<Problem>,
-    /// Those of them whose bytes changed although nothing says that anybody wrote them.
-    pub rotten: u64,
-    /// On how many volumes blocks are to lie.
-    pub redundancy: Redundancy,
-    /// Further copies of this run's blocks that were made.
-    pub blocks_copied: u64,
-    /// Their bytes.
-    pub bytes_copied: u64,
-    /// Blocks of the whole repository that lie on fewer volumes than the policy wants.
-    pub blocks_under_protected: u64,
-    /// Their bytes.
-    pub bytes_under_protected: u64,
-    /// Paths that a list names and that something else leaves out.
-    pub listed_left_out: Vec<Vec<u8>>,
-    /// Seconds.
-    pub duration_s: f64,
-}
-
 /// Backs the source up. The report's problems mean exit code 3. On an error no new run exists; what was finished of
 /// it is kept for the next one.
 pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &dyn Observer) -> Result<BackupReport> {
@@ -180,42 +142,6 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
     // Only space is at stake: the next writer does the same.
     repository.catalog.checkpoint().ok();
     report(repository, (&source, &run, counts), (&done, &copied), began)
-}
-
-fn report(
-    repository: &Repository,
-    (source, run, (counts, excluded)): (&Source, &Run, (RunCounts, u64)),
-    (done, copied): (&AttemptDone, &Copied),
-    began: Instant,
-) -> Result<BackupReport> {
-    let under_protected = shortfall(repository)?;
-    let written = &done.rows.written;
-    let problems = finish::all_problems(done);
-    let name = |id: &i64| repository.volume(VolumeId(*id)).map_or_else(String::new, |mounted| mounted.row.name.clone());
-    Ok(BackupReport {
-        run: run.seq,
-        run_uuid: run.uuid,
-        source: format!("{}:{}", source.host, source.name),
-        counts,
-        excluded,
-        blocks_written: written.blocks,
-        volumes_used: written.volumes.iter().map(name).collect(),
-        volumes_away: repository
-            .away
-            .iter()
-            .filter(|row| row.state != VolumeState::Lost)
-            .map(|row| format!("{} ({})", row.name, row.uuid))
-            .collect(),
-        rotten: problems.iter().filter(|problem| problem.op == ProblemOp::Rot).count() as u64,
-        problems,
-        listed_left_out: done.seen.listed_left_out.clone(),
-        redundancy: repository.settings().redundancy,
-        blocks_copied: copied.blocks,
-        bytes_copied: copied.bytes,
-        blocks_under_protected: under_protected.blocks,
-        bytes_under_protected: under_protected.bytes,
-        duration_s: began.elapsed().as_secs_f64(),
-    })
 }
 
 /// Commits the run's row before anything is written for it.

@@ -106,7 +106,7 @@ impl Plan {
             });
             let Some((at, place)) = chosen else { return };
             if let Some((_, other)) = beside(place) {
-                self.beside.insert((*other, place.id));
+                self.beside.insert((place.id.min(*other), place.id.max(*other)));
             }
             held.push(place.id);
             jobs.entry(place.id).or_default().push(CopyJob { no: block.no, block: file, from: from.clone() });
