@@ -125,6 +125,14 @@ pub fn put(conn: &Connection, (uuid, name): (VolumeUuid, &str), reserve: Reserve
     id.ok_or_else(|| CatalogError::damaged("a volume that was just added is missing"))
 }
 
+/// The number of a volume that a record names; one that is not known gets its identity for a name.
+pub fn put_named(conn: &Connection, uuid: VolumeUuid, reserve: Reserve) -> Result<VolumeId> {
+    match find(conn, uuid)? {
+        Some(row) => Ok(row.id),
+        None => put(conn, (uuid, &uuid.to_string()), reserve),
+    }
+}
+
 /// Takes in what a record says of a volume: its identity and name where it is not known, and whether it was given up or
 /// removed when the record was written.
 pub fn put_told(

@@ -182,14 +182,8 @@ impl<'c> ManifestApply<'c> {
             for ((id, _), no) in chunks.zip(&record.numbers) {
                 numbers.push(self.number_for(*no, id, &mut given)?);
             }
-            let mut volumes_of = Vec::new();
-            for uuid in &record.volumes {
-                let known = volumes::find(self.conn, *uuid)?.map(|row| row.id);
-                volumes_of.push(match known {
-                    Some(id) => id,
-                    None => volumes::put(self.conn, (*uuid, &uuid.to_string()), self.reserve)?,
-                });
-            }
+            let known = record.volumes.iter().map(|uuid| volumes::put_named(self.conn, *uuid, self.reserve));
+            let volumes_of = known.collect::<std::result::Result<_, _>>()?;
             let block = NewBlock {
                 id: record.id,
                 size: record.size,
