@@ -5,6 +5,7 @@ use super::error::Result;
 use super::row::{StoredVersion, VERSION_COLUMNS, st_mode_of};
 use crate::model::entry::EntryKind;
 use crate::model::ids::{DirId, RunSeq, SourceId};
+use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OptionalExtension, params};
 
 /// Rows of either table that a page takes out.
@@ -54,10 +55,18 @@ pub struct ScannedVersion {
 
 type Key = (i64, Vec<u8>);
 
+/// Whether a name may fit.
+pub type NameTest = Box<dyn Fn(&[u8]) -> bool + Send>;
+
+/// What SQLite calls a [`NameTest`].
+const NAME_TEST: &str = "name_may_fit";
+
 /// How far a search has come.
 #[derive(Debug)]
 pub struct Scan {
     tests: RowTests,
+    /// The statements for the live and the past.
+    sql: [String; 2],
     /// The last name that was gone through; `None` at the end.
     after: Option<Key>,
     /// Directories of the next page, and the last of all.
@@ -66,10 +75,18 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// At the start, for versions that pass `tests`.
-    pub fn new(conn: &Connection, tests: RowTests) -> Result<Self> {
+    /// At the start, for versions that pass `tests`; a name that does not pass `name_test` is not even taken out of its row.
+    pub fn new(conn: &Connection, tests: RowTests, name_test: Option<NameTest>) -> Result<Self> {
+        let has_name_test = name_test.is_some();
+        if let Some(test) = name_test {
+            let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+            conn.create_scalar_function(NAME_TEST, 1, flags, move |call| {
+                Ok(test(call.get_raw(0).as_blob().map_err(|error| rusqlite::Error::UserFunctionError(error.into()))?))
+            })?;
+        }
+        let sql = [LIVE, PAST].map(|sql| whole(sql, has_name_test));
         let last_dir = conn.query_row("SELECT coalesce(max(id), 0) FROM dirs", [], |row| row.get(0))?;
-        Ok(Self { tests, after: Some((-1, Vec::new())), dirs: *PAGE_DIRS.start(), last_dir })
+        Ok(Self { tests, sql, after: Some((-1, Vec::new())), dirs: *PAGE_DIRS.start(), last_dir })
     }
 
     /// Directories that were gone through, and all of them, about.
@@ -89,9 +106,9 @@ impl Scan {
         let Some(after) = self.after.take() else { return Ok(None) };
         let until = (after.0.saturating_add(self.dirs).min(self.last_dir), LAST_NAME.to_vec());
         self.dirs = (self.dirs * 2).min(*PAGE_DIRS.end());
-        let live = Pass { conn, sql: LIVE, tests: &self.tests };
+        let live = Pass { conn, sql: &self.sql[0], tests: &self.tests };
         let (mut found, live_end) = live.rows((&after, &until), fits)?;
-        let past = Pass { sql: PAST, ..live };
+        let past = Pass { sql: &self.sql[1], ..live };
         let (past, past_end) = past.rows((&after, live_end.as_ref().unwrap_or(&until)), fits)?;
         found.extend(past);
         // The past may have been cut off before the live: what is behind comes again with the next page.
@@ -111,7 +128,7 @@ impl Scan {
 #[derive(Clone, Copy)]
 struct Pass<'p> {
     conn: &'p Connection,
-    sql: &'static str,
+    sql: &'p str,
     tests: &'p RowTests,
 }
 
@@ -121,7 +138,7 @@ type Rows = (Vec<ScannedVersion>, Option<Key>);
 impl Pass<'_> {
     /// What fits among the rows behind `after`, up to and with `until`.
     fn rows(&self, (after, until): (&Key, &Key), fits: &mut dyn FnMut(DirId, &[u8]) -> Result<bool>) -> Result<Rows> {
-        let mut select = self.conn.prepare_cached(&whole(self.sql))?;
+        let mut select = self.conn.prepare_cached(self.sql)?;
         let tests = self.tests;
         let mut rows = select.query(params![
             after.0,
@@ -164,8 +181,9 @@ impl Pass<'_> {
     }
 }
 
-fn whole(sql: &str) -> String {
-    sql.replace("VERSION", VERSION_COLUMNS).replace("TESTS", TESTS)
+fn whole(sql: &str, has_name_test: bool) -> String {
+    let tests = if has_name_test { format!("{TESTS} AND {NAME_TEST}(name)") } else { TESTS.to_owned() };
+    sql.replace("VERSION", VERSION_COLUMNS).replace("TESTS", &tests)
 }
 
 /// Column `size` is signed.
@@ -186,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_page_begins_where_the_last_one_ended() {
-        assert_by_index(&[&whole(LIVE), &whole(PAST)]);
+        assert_by_index(&[&whole(LIVE, false), &whole(PAST, false)]);
     }
 
     #[test]
@@ -204,7 +222,7 @@ mod tests {
             catalog.conn().execute_batch(&fill).unwrap();
             let dirs = "INSERT INTO dirs(id, source, path) VALUES(5, 1, x'31')";
             catalog.conn().execute_batch(dirs).unwrap();
-            let (mut scan, mut seen) = (Scan::new(catalog.conn(), RowTests::default()).unwrap(), Vec::new());
+            let (mut scan, mut seen) = (Scan::new(catalog.conn(), RowTests::default(), None).unwrap(), Vec::new());
             while let Some(page) = scan.next_page(catalog.conn(), &mut |_, _| Ok(true)).unwrap() {
                 assert!(page.len() <= 2 * PAGE_ROWS + 2);
                 seen.extend(page.into_iter().map(|found| (found.dir, found.name, found.first_run)));
@@ -227,19 +245,22 @@ mod tests {
         ] {
             catalog.conn().execute_batch(fill).unwrap();
         }
-        let found = |tests: RowTests| {
-            let (mut scan, mut seen) = (Scan::new(catalog.conn(), tests).unwrap(), Vec::new());
+        let found_by = |tests: RowTests, name_test: Option<NameTest>| {
+            let (mut scan, mut seen) = (Scan::new(catalog.conn(), tests, name_test).unwrap(), Vec::new());
             while let Some(page) = scan.next_page(catalog.conn(), &mut |_, _| Ok(true)).unwrap() {
                 seen.extend(page.into_iter().map(|found| (found.dir.0, found.version.mtime_ns)));
             }
             seen
         };
+        let found = |tests| found_by(tests, None);
         let in_both = |times: &[i64]| -> Vec<(i64, i64)> {
             [1, 99999].iter().flat_map(|dir| times.iter().map(move |time| (*dir, *time))).collect()
         };
         let any = RowTests::default;
         assert_eq!(found(any()), in_both(&[2000, 1000, 3000]));
         assert_eq!(found(RowTests { name_part: Some(b"b".to_vec()), ..any() }), in_both(&[2000, 1000]));
+        assert_eq!(found_by(any(), Some(Box::new(|name| name.len() == 1))), in_both(&[3000]));
+        assert_eq!(found_by(any(), Some(Box::new(|name| name.len() == 2))), in_both(&[2000, 1000]));
         assert_eq!(found(RowTests { kind: Some(EntryKind::Dir), ..any() }), in_both(&[2000]));
         assert_eq!(found(RowTests { size: Some((100, 299)), ..any() }), in_both(&[1000]));
         assert_eq!(found(RowTests { size: Some((101, u64::MAX)), ..any() }), in_both(&[3000]));

@@ -9,7 +9,7 @@ every file has a new content of one chunk of its own; 100 files in each director
 take 2.5 GB and four minutes. No volume holds these bytes: it is for looking only. The second form looks at a catalog that
 backups made; PATH is a file in it that has changed.
 
-For each command: milliseconds to the first byte on a terminal, seconds to the end, MiB of memory at most, lines. RAIDTAPE names the
+For each command: milliseconds to the first byte on a terminal (a bar counts), seconds to the end, MiB of memory at most, lines. RAIDTAPE names the
 binary, by default the one on PATH.
 """
 import argparse
@@ -84,9 +84,9 @@ def timed(words):
     """On a terminal: elsewhere a line waits until a buffer is full."""
     master, terminal = pty.openpty()
     began = time.monotonic()
-    process = subprocess.Popen([BINARY, *words], stdout=terminal, stderr=subprocess.PIPE)
+    process = subprocess.Popen([BINARY, *words], stdout=terminal, stderr=terminal)
     os.close(terminal)
-    first, lines = None, 0
+    first, lines, last = None, 0, b""
     while True:
         try:
             out = os.read(master, 1 << 16)
@@ -96,11 +96,11 @@ def timed(words):
             break
         first = first or time.monotonic() - began
         lines += out.count(b"\n")
+        last = (last + out)[-2000:]
     os.close(master)
-    said = process.stderr.read()
     _, status, used = os.wait4(process.pid, 0)
     code = os.waitstatus_to_exitcode(status)
-    return {"first": first, "wall": time.monotonic() - began, "rss": used.ru_maxrss / 1024, "lines": lines, "code": code, "said": said.decode(errors="replace")}
+    return {"first": first, "wall": time.monotonic() - began, "rss": used.ru_maxrss / 1024, "lines": lines, "code": code, "said": last.decode(errors="replace")}
 
 
 def main():
@@ -129,14 +129,14 @@ def main():
     parent, name = os.path.split(path)
     asked = [
         ["runs"], ["volumes"], ["ls"], ["ls", "-l", parent], ["ls", "-R"], ["ls", f"latest~1:{parent}"], ["history", path], ["find", name],
-        ["find", "no-such-name"], ["find", "--hash", hash_], ["find", "--size", "+1G"], ["find", "--block", block], ["find", "--chunk", chunk],
+        ["find", "no-such-name"], ["find", "-i", "NO-SUCH*"], ["find", "?????"], ["find", "--hash", hash_], ["find", "--size", "+1G"], ["find", "--block", block], ["find", "--chunk", chunk],
         ["find", "--on-volume", volume], ["diff", str(runs[-2]), str(runs[-1])], ["list-changes", str(runs[-1])], ["stats"], ["status"],
         ["volumes", "--lost", volume], ["report", f"{catalog}.html"],
     ]
     print("| | first line, ms | s | peak MiB | lines |\n|---|---|---|---|---|")
     rows = []
     for words in asked:
-        row = timed(["--catalog", catalog, "--no-progress", *words])
+        row = timed(["--catalog", catalog, *words])
         shown = " ".join(word if len(word) < 40 else f"{word[:8]}…" for word in words).replace(os.path.dirname(catalog) + "/", "")
         rows.append({"what": shown, **row})
         first = "" if row["first"] is None else f"{row['first'] * 1000:.0f}"

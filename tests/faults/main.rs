@@ -17,6 +17,8 @@ mod util;
 mod catalog;
 mod concurrency;
 #[cfg(target_arch = "x86_64")]
+mod copies;
+#[cfg(target_arch = "x86_64")]
 mod disk_errors;
 #[cfg(target_arch = "x86_64")]
 mod enumerated;

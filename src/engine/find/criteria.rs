@@ -2,7 +2,7 @@
 
 use super::FindOptions;
 use crate::catalog::row::StoredVersion;
-use crate::catalog::scan::RowTests;
+use crate::catalog::scan::{NameTest, RowTests};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::local_time::range_ns;
 use crate::model::entry::EntryKind;
@@ -23,6 +23,8 @@ pub enum SizeTest {
 /// The tests of a search, ready for many versions.
 pub(super) struct Criteria {
     pattern: Option<PatternList>,
+    /// Its words, and whether letters of either case are the same.
+    text: Option<(Vec<u8>, bool)>,
     has_slash: bool,
     size: Option<SizeTest>,
     from_ns: Option<i64>,
@@ -34,9 +36,11 @@ pub(super) struct Criteria {
 impl Criteria {
     pub fn new(options: &FindOptions) -> Result<Self> {
         let pattern = options.pattern.as_deref().map(|text| pattern(text, options.ignore_case)).transpose()?;
+        let words = options.pattern.clone().map(|text| (text, options.ignore_case));
         let text = options.pattern.as_deref().unwrap_or_default();
         Ok(Self {
             pattern,
+            text: words,
             has_slash: text.strip_suffix(b"/").unwrap_or(text).contains(&b'/'),
             size: options.size,
             from_ns: options.newer.map(|moment| range_ns(&moment).0),
@@ -55,6 +59,17 @@ impl Criteria {
             from_ns: self.from_ns,
             before_ns: self.before_ns,
         }
+    }
+
+    /// The same as [`Self::may_be_named`], to be asked before anything else is looked at; none where a piece of the name does
+    /// better, or the name alone does not tell.
+    pub fn name_test(&self) -> Option<NameTest> {
+        let (text, any_case) = self.text.as_ref()?;
+        if self.has_slash || self.name_part.is_some() {
+            return None;
+        }
+        let list = pattern(text, *any_case).ok()?;
+        Some(Box::new(move |name| list.leave_out(name, true) == Some(true)))
     }
 
     /// Whether the name alone does not tell.

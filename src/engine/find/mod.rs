@@ -130,7 +130,8 @@ struct Search<'r> {
 impl Search<'_> {
     fn go_through(&mut self, observer: &dyn Observer) -> Result<()> {
         let catalog = &self.repository.catalog;
-        let (mut scan, mut dirs) = (Scan::new(catalog.conn(), self.criteria.row_tests())?, Dirs::default());
+        let (tests, name_test) = (self.criteria.row_tests(), self.criteria.name_test());
+        let (mut scan, mut dirs) = (Scan::new(catalog.conn(), tests, name_test)?, Dirs::default());
         observer.begin(Phase::Search, Expected { items: Some(scan.position().1), bytes: None });
         let mut done = 0;
         loop {

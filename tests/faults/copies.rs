@@ -1,0 +1,111 @@
+//! Every call of the commands that copy blocks from disk to disk fails, or is the last of its process. The same command
+//! once more finishes, and all five questions are answered well.
+
+use crate::util::bench::Bench;
+use crate::util::five::Known;
+use crate::util::needs::long_tests_factor;
+use crate::util::stage::{Fault, Stage, faults_of};
+use crate::util::tracer::can_trace;
+use crate::util::tree::{Rng, flip, write};
+use std::collections::BTreeMap;
+
+const TWO: [&str; 2] = ["--redundancy", "copies=2"];
+
+/// Two runs on two disks.
+fn two_runs(init: &[&str]) -> (Bench, Known) {
+    let bench = Bench::in_memory().and_volumes(&["disk1", "disk2"], init);
+    let (mut known, mut rng) = (Known::default(), Rng(5));
+    for (name, len) in [("a/one", 60_000), ("b/two", 40_000)] {
+        write(&bench.src(), name, &rng.bytes(len));
+    }
+    known.backup(&bench);
+    write(&bench.src(), "c/three", &rng.bytes(50_000));
+    known.backup(&bench);
+    (bench, known)
+}
+
+/// How often each block lies on these disks.
+fn spread(bench: &Bench, disks: &[&str]) -> BTreeMap<String, usize> {
+    let mut count = BTreeMap::new();
+    for disk in disks {
+        bench.blocks(disk).into_keys().for_each(|name| *count.entry(name).or_default() += 1);
+    }
+    count
+}
+
+/// Goes through all calls and faults. A command that failed is given once more, which must do; then every block of the
+/// catalog lies on so many of `disks`, and everything holds.
+fn enumerate(stage: &Stage, args: &[&str], (disks, copies): (&[&str], usize)) {
+    let mut cases = 0;
+    let calls = stage.calls(args);
+    for call in &calls {
+        for fault in faults_of(call, long_tests_factor() > 1) {
+            let traced = stage.with(args, call.number, fault);
+            let Some(met) = traced.met.first() else { continue };
+            let (said, bench) = (&traced.said, &stage.bench);
+            let what = format!("{fault:?} at call {} of {}: {}: {said:#?}", call.number, args.join(" "), met.told());
+            assert!(!said.err.contains("panicked"), "{what}");
+            let is_killed = matches!(fault, Fault::DiesBefore | Fault::DiesAfter);
+            assert!(if is_killed { said.code == -9 } else { [0, 1, 2, 4, 5, 6, 10].contains(&said.code) }, "{what}");
+            assert!(said.code == 0 || is_killed || !said.err.is_empty(), "{what}");
+            stage.known.assert_restores(bench, &what);
+            let mut again = bench.run(args);
+            if again.err.contains("use --force") {
+                // An empty directory may be a mount point: it is for the user to say.
+                again = bench.run(&[args, &["--force"]].concat());
+            }
+            let is_over = again.code == 0 || again.code == 2 && again.err.contains("there is no volume");
+            assert!(is_over, "{what}: once more: {again:#?}");
+            let wanted = bench.query("SELECT lower(hex(name)) FROM blocks WHERE state = 'ok'").len();
+            assert!(wanted >= 2, "{what}");
+            let spread = spread(bench, disks);
+            assert!(spread.len() == wanted && spread.values().all(|count| *count == copies), "{what}: {spread:?}");
+            stage.known.clone().assert_holds(bench, disks, &what);
+            cases += 1;
+        }
+    }
+    println!("{}: {} calls, {cases} faults", args.join(" "), calls.len());
+    assert!(cases >= calls.len() * 9 / 10, "{cases} of {} calls were met", calls.len());
+}
+
+#[test]
+fn whichever_call_of_protect_fails_or_is_its_last_the_next_one_finishes() {
+    if !can_trace() {
+        return;
+    }
+    let (bench, known) = two_runs(&[]);
+    bench.run(&["set-redundancy", "copies=2"]).with_code(0);
+    enumerate(&Stage::new(bench, known), &["--no-progress", "protect"], (&["disk1", "disk2"], 2));
+}
+
+#[test]
+fn whichever_call_of_a_repair_fails_or_is_its_last_the_next_one_finishes() {
+    if !can_trace() {
+        return;
+    }
+    let (bench, known) = two_runs(&TWO);
+    let blocks: Vec<_> = bench.blocks("disk1").into_values().collect();
+    flip(&blocks[0], 200);
+    std::fs::remove_file(bench.blocks("disk2").into_values().last().unwrap()).unwrap();
+    enumerate(&Stage::new(bench, known), &["--no-progress", "validate", "--repair"], (&["disk1", "disk2"], 2));
+}
+
+#[test]
+fn whichever_call_of_a_replacement_fails_or_is_its_last_the_next_one_finishes() {
+    if !can_trace() {
+        return;
+    }
+    let (bench, known) = two_runs(&TWO);
+    std::fs::rename(bench.path("disk2"), bench.path("away")).unwrap();
+    let args = ["--no-progress", "replace-volume", "disk2", "disk3", "--reserve", "1M"];
+    enumerate(&Stage::new(bench, known), &args, (&["disk1", "disk3"], 2));
+}
+
+#[test]
+fn whichever_call_of_a_removal_fails_or_is_its_last_the_next_one_finishes() {
+    if !can_trace() {
+        return;
+    }
+    let (bench, known) = two_runs(&[]);
+    enumerate(&Stage::new(bench, known), &["--no-progress", "remove-volume", "disk1"], (&["disk2"], 1));
+}
