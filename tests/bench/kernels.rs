@@ -1,5 +1,5 @@
 //! The loops that a backup's time is made of, each by itself and beside a yardstick where there is one: cutting, hashing,
-//! probing, compressing, walking, and the catalog's writing and reading. `cargo bench --bench kernels`, or with the name
+//! probing, compressing, parity, walking, and the catalog's writing and reading. `cargo bench --bench kernels`, or with the name
 //! of a group behind it. `RAIDTAPE_BENCH_TREE=DIR` walks that tree instead of `/usr`.
 
 use std::fs;
@@ -18,6 +18,7 @@ use raidtape::catalog::{Catalog, contents};
 use raidtape::codec::chunker::{Chunker, default_params};
 use raidtape::codec::compress::{Codec, SegmentDecoder, SegmentEncoder, Stored, is_all_zero, looks_incompressible};
 use raidtape::codec::hash::{hash_bytes, piece_hash};
+use raidtape::codec::parity::{Damaged, ParityCode, column_hash};
 use raidtape::engine::block_file::{ContainerWriter, EncodedSegment};
 use raidtape::format::block::{BlockTable, SegmentEntry};
 use raidtape::format::container::{ContainerKind, Header};
@@ -151,6 +152,41 @@ fn compressing(c: &mut Criterion) {
     group.bench_function("decoding", |b| {
         b.iter(|| decoder.decode(Stored { codec, bytes: &stored, raw_len: SEGMENT }, &mut raw).expect("its own"));
     });
+    group.finish();
+}
+
+/// Bytes of data a second: K columns of 1 MiB are one time, whatever is lost of them.
+fn protecting(c: &mut Criterion) {
+    let mut group = c.benchmark_group("parity");
+    group.sample_size(20);
+    for (positions, parities) in [(2, 1), (4, 2), (10, 2)] {
+        let name = |what: &str| BenchmarkId::new(what, format!("{positions}+{parities}"));
+        let data: Vec<_> = noise(positions * MIB).chunks(MIB).map(<[u8]>::to_vec).collect();
+        let parts: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+        let mut code = ParityCode::new(positions, parities).expect("a code");
+        let mut parity = vec![Vec::new(); parities];
+        group.throughput(Throughput::Bytes((positions * MIB) as u64));
+        group.bench_function(name("encoding"), |b| {
+            b.iter(|| code.encode(&parts, MIB, &mut parity).expect("a column"));
+        });
+        let checks: Vec<_> = parity.iter().map(|part| Some(part.as_slice())).collect();
+        let mut found = vec![Vec::new(); positions];
+        for lost in 1..=parities {
+            let there: Vec<_> = (0..).zip(&parts).map(|(at, part)| (at >= lost).then_some(*part)).collect();
+            let damaged = Damaged { len: MIB, data: &there, parity: &checks };
+            group.bench_function(name(&format!("reconstructing {lost}")), |b| {
+                b.iter(|| code.reconstruct(&damaged, &mut found, &mut []).expect("enough is there"));
+            });
+            assert!(found[0] == data[0]);
+        }
+        group.throughput(Throughput::Bytes(MIB as u64));
+        group.bench_function(name("one member in or out"), |b| {
+            b.iter(|| code.toggle(1, &data[1], &mut parity).expect("a column"));
+        });
+    }
+    group.throughput(Throughput::Bytes(MIB as u64));
+    let column = noise(MIB);
+    group.bench_function("checksum of a column", |b| b.iter(|| column_hash(black_box(&column))));
     group.finish();
 }
 
@@ -361,5 +397,5 @@ fn cataloguing(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(kernels, cutting, hashing, probing, compressing, writing, walking, cataloguing);
+criterion_group!(kernels, cutting, hashing, probing, compressing, protecting, writing, walking, cataloguing);
 criterion_main!(kernels);
