@@ -57,18 +57,13 @@ pub struct ParityTable {
 
 impl ParityTable {
     /// Bytes that the parity protects: as many as its longest member has.
-    pub fn len(&self) -> u64 {
+    pub fn protected_len(&self) -> u64 {
         self.members.iter().map(|member| member.len).max().unwrap_or(0)
-    }
-
-    /// Whether it has no member; no table that was decoded.
-    pub fn is_empty(&self) -> bool {
-        self.members.is_empty()
     }
 
     /// Columns of the group.
     pub fn column_count(&self) -> u64 {
-        columns(self.len(), self.column_len)
+        columns(self.protected_len(), self.column_len)
     }
 
     /// Whether both are parities of one group in one state. Only such can be used together: a group whose members have
@@ -86,7 +81,7 @@ impl ParityTable {
         out.extend(self.group);
         out.extend([self.positions, self.parities, self.index]);
         put_varint(&mut out, u64::from(self.column_len));
-        put_varint(&mut out, self.len());
+        put_varint(&mut out, self.protected_len());
         put_varint(&mut out, self.members.len() as u64);
         for member in &self.members {
             out.push(member.position);
@@ -208,7 +203,7 @@ mod tests {
     fn a_table_comes_back_and_a_cut_or_longer_one_does_not() {
         let raw = table().encode();
         assert_eq!(ParityTable::decode(&raw), Ok(table()));
-        assert_eq!((table().len(), table().column_count(), table().is_empty()), ((2 << 20) + 1, 3, false));
+        assert_eq!((table().protected_len(), table().column_count()), ((2 << 20) + 1, 3));
         for len in 0..raw.len() {
             assert!(ParityTable::decode(&raw[..len]).is_err(), "{len}");
         }

@@ -159,25 +159,25 @@ fn compressing(c: &mut Criterion) {
 fn protecting(c: &mut Criterion) {
     let mut group = c.benchmark_group("parity");
     group.sample_size(20);
-    for (positions, parities) in [(2, 1), (4, 2), (10, 2)] {
+    for (positions, parities) in [(2, 1), (4, 2), (10, 2), (32, 8)] {
         let name = |what: &str| BenchmarkId::new(what, format!("{positions}+{parities}"));
         let data: Vec<_> = noise(positions * MIB).chunks(MIB).map(<[u8]>::to_vec).collect();
         let parts: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
-        let mut code = ParityCode::new(positions, parities).expect("a code");
+        let code = ParityCode::new(positions, parities).expect("a code");
         let mut parity = vec![Vec::new(); parities];
+        code.encode(&parts, MIB, &mut parity).expect("a column");
         group.throughput(Throughput::Bytes((positions * MIB) as u64));
         group.bench_function(name("encoding"), |b| {
             b.iter(|| code.encode(&parts, MIB, &mut parity).expect("a column"));
         });
         let checks: Vec<_> = parity.iter().map(|part| Some(part.as_slice())).collect();
         let mut found = vec![Vec::new(); positions];
-        for lost in 1..=parities {
+        for lost in 1..=parities.min(2) {
             let there: Vec<_> = (0..).zip(&parts).map(|(at, part)| (at >= lost).then_some(*part)).collect();
             let damaged = Damaged { len: MIB, data: &there, parity: &checks };
             group.bench_function(name(&format!("reconstructing {lost}")), |b| {
                 b.iter(|| code.reconstruct(&damaged, &mut found, &mut []).expect("enough is there"));
             });
-            assert!(found[0] == data[0]);
         }
         group.throughput(Throughput::Bytes(MIB as u64));
         group.bench_function(name("one member in or out"), |b| {

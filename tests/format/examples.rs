@@ -221,7 +221,7 @@ fn the_example_of_attributes() {
 fn the_example_of_a_parity_table() {
     let block = ["header", "segment", "table", "trailer"].map(fences::bytes).concat();
     let mut parity = vec![Vec::new(); 2];
-    let mut code = ParityCode::new(3, 2).unwrap();
+    let code = ParityCode::new(3, 2).unwrap();
     code.encode(&[b"", &block, b""], block.len(), &mut parity).unwrap();
     let member = ParityMember {
         position: 1,
@@ -248,7 +248,7 @@ fn the_example_of_a_parity_table() {
 #[test]
 fn the_example_of_factors() {
     let mut factors = Vec::new();
-    let mut code = ParityCode::new(2, 3).unwrap();
+    let code = ParityCode::new(2, 3).unwrap();
     for index in 0..3 {
         for position in 0..2 {
             let mut parity = vec![Vec::new(); 3];
