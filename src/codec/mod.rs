@@ -2,9 +2,8 @@
 //! format.
 //!
 //! [`chunker`] says where a file is cut, [`hash`] names bytes, [`compress`] makes segments smaller and back, [`parity`]
-//! makes columns from which lost ones come back. What is
-//! written where belongs to `format` and `volume`; who runs on which thread to `engine`. Why the defaults are what
-//! they are: `CHOICES.md` beside this file.
+//! makes columns from which lost ones come back. What is written where belongs to `format` and `volume`; who runs on
+//! which thread to `engine`. Why the defaults are what they are: `CHOICES.md` beside this file.
 
 pub mod chunker;
 pub mod compress;

@@ -345,7 +345,8 @@ proptest::proptest! {
 
     #[test]
     fn any_loss_in_any_code_is_made_good(
-        positions in 1..=PARITY_POSITIONS_MAX, parities in 1..=PARITY_COUNT_MAX, len in 1_usize..300, order in proptest::prelude::any::<[u16; 40]>(),
+        positions in 1..=PARITY_POSITIONS_MAX, parities in 1..=PARITY_COUNT_MAX, len in 1_usize..300,
+        order in proptest::prelude::any::<[u16; 40]>(),
     ) {
         let code = ParityCode::new(positions, parities).unwrap();
         let data = members(positions, len);

@@ -36,6 +36,7 @@ use raidtape::tree::list::Select;
 use raidtape::tree::walk::{WalkOptions, Walker};
 use raidtape::volume::local::LocalStore;
 use raidtape::volume::store::Store;
+use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 
 const MIB: usize = 1 << 20;
 const SEGMENT: usize = 4 * MIB;
@@ -179,6 +180,22 @@ fn protecting(c: &mut Criterion) {
                 b.iter(|| code.reconstruct(&damaged, &mut found, &mut []).expect("enough is there"));
             });
         }
+        group.bench_function(name("yardstick: encoding by transforms"), |b| {
+            let mut encoder = ReedSolomonEncoder::new(positions, parities, MIB).expect("a code");
+            b.iter(|| {
+                parts.iter().for_each(|part| encoder.add_original_shard(part).expect("a column"));
+                encoder.encode().expect("a column").recovery_iter().for_each(|part| drop(black_box(part)));
+            });
+        });
+        group.bench_function(name("yardstick: reconstructing 1 by transforms"), |b| {
+            let mut decoder = ReedSolomonDecoder::new(positions, parities, MIB).expect("a code");
+            b.iter(|| {
+                let there = parts.iter().enumerate().skip(1);
+                there.for_each(|(at, part)| decoder.add_original_shard(at, part).expect("a column"));
+                decoder.add_recovery_shard(0, &parity[0]).expect("a column");
+                decoder.decode().expect("enough is there").restored_original(0).map(<[u8]>::len)
+            });
+        });
         group.throughput(Throughput::Bytes(MIB as u64));
         group.bench_function(name("one member in or out"), |b| {
             b.iter(|| code.toggle(1, &data[1], &mut parity).expect("a column"));
