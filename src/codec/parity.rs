@@ -21,9 +21,9 @@
 //! The code is linear, and no position's share depends on another's: a member enters a group, or leaves it, by its own
 //! bytes alone, [`ParityCode::toggle`].
 //!
-//! Of the crate come the tables of the field and the vectorized product of a column with a number; sums over a matrix
-//! are made here. For groups of up to 10 + 2 this encodes as fast as the crate's transforms and reconstructs in a fifth
-//! of their time or less, and it takes no memory but what is given and given back.
+//! Of the crate come the tables of the field and the vectorized product of a column with a number. Sums over the matrix
+//! are made here: with so few parts they cost less than transforms, and no memory but what is given and given back
+//! (`CHOICES.md`, "Parity").
 
 use reed_solomon_simd::engine::tables::{self, Exp, Log};
 use reed_solomon_simd::engine::{DefaultEngine, Engine, GF_MODULUS};
@@ -102,7 +102,7 @@ pub struct Damaged<'a> {
     pub parity: &'a [Option<&'a [u8]>],
 }
 
-/// The code of groups with K positions and M parities. Has no state: threads can share it, each with columns of its own.
+/// The code of groups with K positions and M parities. It keeps nothing between columns: threads can share it.
 pub struct ParityCode {
     positions: usize,
     /// `g(i, j)` at `[i][j]`.
