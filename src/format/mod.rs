@@ -11,4 +11,5 @@ pub mod label;
 pub mod layout;
 pub mod manifest;
 pub mod manifest_rows;
+pub mod parity;
 pub mod sidecar;

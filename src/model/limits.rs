@@ -51,3 +51,13 @@ pub const NUMBER_MAX: i64 = 1 << 53;
 
 /// Bytes of a label at most.
 pub const LABEL_LEN_MAX: usize = 64 << 10;
+
+/// Positions of a parity group at most, filled or not: more than this many disks need another plan.
+pub const PARITY_POSITIONS_MAX: usize = 32;
+
+/// Parities of a group at most: disks that may be lost at once.
+pub const PARITY_COUNT_MAX: usize = 8;
+
+/// Bytes of one column of a parity group: what is lost, and what is held in memory of each member, goes by columns. It
+/// fits into one segment.
+pub const PARITY_COLUMN_LEN: usize = 1 << 20;

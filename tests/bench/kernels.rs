@@ -1,5 +1,5 @@
 //! The loops that a backup's time is made of, each by itself and beside a yardstick where there is one: cutting, hashing,
-//! probing, compressing, walking, and the catalog's writing and reading. `cargo bench --bench kernels`, or with the name
+//! probing, compressing, parity, walking, and the catalog's writing and reading. `cargo bench --bench kernels`, or with the name
 //! of a group behind it. `RAIDTAPE_BENCH_TREE=DIR` walks that tree instead of `/usr`.
 
 use std::fs;
@@ -18,6 +18,7 @@ use raidtape::catalog::{Catalog, contents};
 use raidtape::codec::chunker::{Chunker, default_params};
 use raidtape::codec::compress::{Codec, SegmentDecoder, SegmentEncoder, Stored, is_all_zero, looks_incompressible};
 use raidtape::codec::hash::{hash_bytes, piece_hash};
+use raidtape::codec::parity::{Damaged, ParityCode, column_hash};
 use raidtape::engine::block_file::{ContainerWriter, EncodedSegment};
 use raidtape::format::block::{BlockTable, SegmentEntry};
 use raidtape::format::container::{ContainerKind, Header};
@@ -35,6 +36,7 @@ use raidtape::tree::list::Select;
 use raidtape::tree::walk::{WalkOptions, Walker};
 use raidtape::volume::local::LocalStore;
 use raidtape::volume::store::Store;
+use reed_solomon_simd::{ReedSolomonDecoder, ReedSolomonEncoder};
 
 const MIB: usize = 1 << 20;
 const SEGMENT: usize = 4 * MIB;
@@ -151,6 +153,57 @@ fn compressing(c: &mut Criterion) {
     group.bench_function("decoding", |b| {
         b.iter(|| decoder.decode(Stored { codec, bytes: &stored, raw_len: SEGMENT }, &mut raw).expect("its own"));
     });
+    group.finish();
+}
+
+/// Bytes of data a second: K columns of 1 MiB are one time, whatever is lost of them.
+fn protecting(c: &mut Criterion) {
+    let mut group = c.benchmark_group("parity");
+    group.sample_size(20);
+    for (positions, parities) in [(2, 1), (4, 2), (10, 2), (32, 8)] {
+        let name = |what: &str| BenchmarkId::new(what, format!("{positions}+{parities}"));
+        let data: Vec<_> = noise(positions * MIB).chunks(MIB).map(<[u8]>::to_vec).collect();
+        let parts: Vec<&[u8]> = data.iter().map(Vec::as_slice).collect();
+        let code = ParityCode::new(positions, parities).expect("a code");
+        let mut parity = vec![Vec::new(); parities];
+        code.encode(&parts, MIB, &mut parity).expect("a column");
+        group.throughput(Throughput::Bytes((positions * MIB) as u64));
+        group.bench_function(name("encoding"), |b| {
+            b.iter(|| code.encode(&parts, MIB, &mut parity).expect("a column"));
+        });
+        let checks: Vec<_> = parity.iter().map(|part| Some(part.as_slice())).collect();
+        let mut found = vec![Vec::new(); positions];
+        for lost in 1..=parities.min(2) {
+            let there: Vec<_> = (0..).zip(&parts).map(|(at, part)| (at >= lost).then_some(*part)).collect();
+            let damaged = Damaged { len: MIB, data: &there, parity: &checks };
+            group.bench_function(name(&format!("reconstructing {lost}")), |b| {
+                b.iter(|| code.reconstruct(&damaged, &mut found, &mut []).expect("enough is there"));
+            });
+        }
+        group.bench_function(name("yardstick: encoding by transforms"), |b| {
+            let mut encoder = ReedSolomonEncoder::new(positions, parities, MIB).expect("a code");
+            b.iter(|| {
+                parts.iter().for_each(|part| encoder.add_original_shard(part).expect("a column"));
+                encoder.encode().expect("a column").recovery_iter().map(|part| black_box(part).len()).sum::<usize>()
+            });
+        });
+        group.bench_function(name("yardstick: reconstructing 1 by transforms"), |b| {
+            let mut decoder = ReedSolomonDecoder::new(positions, parities, MIB).expect("a code");
+            b.iter(|| {
+                let there = parts.iter().enumerate().skip(1);
+                there.for_each(|(at, part)| decoder.add_original_shard(at, part).expect("a column"));
+                decoder.add_recovery_shard(0, &parity[0]).expect("a column");
+                decoder.decode().expect("enough is there").restored_original(0).map(<[u8]>::len)
+            });
+        });
+        group.throughput(Throughput::Bytes(MIB as u64));
+        group.bench_function(name("one member in or out"), |b| {
+            b.iter(|| code.toggle(1, &data[1], &mut parity).expect("a column"));
+        });
+    }
+    group.throughput(Throughput::Bytes(MIB as u64));
+    let column = noise(MIB);
+    group.bench_function("checksum of a column", |b| b.iter(|| column_hash(black_box(&column))));
     group.finish();
 }
 
@@ -361,5 +414,5 @@ fn cataloguing(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(kernels, cutting, hashing, probing, compressing, writing, walking, cataloguing);
+criterion_group!(kernels, cutting, hashing, probing, compressing, protecting, writing, walking, cataloguing);
 criterion_main!(kernels);

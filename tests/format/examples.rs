@@ -2,12 +2,14 @@
 
 use crate::fences;
 use raidtape::codec::hash::hash_bytes;
+use raidtape::codec::parity::{self, ParityCode, column_hash};
 use raidtape::format::attrs;
 use raidtape::format::block::{BlockTable, SegmentEntry};
 use raidtape::format::bytes::Reader;
 use raidtape::format::container::{ContainerKind, Header, SegmentHeader, SegmentKind, Trailer};
 use raidtape::format::manifest::{BlockRecord, DictionaryRun, SectionTag};
 use raidtape::format::manifest_rows::{ContentOp, PutRow, Row, RowDecoder, RowEncoder};
+use raidtape::format::parity::{ParityMember, ParityTable};
 use raidtape::model::attrs::Attrs;
 use raidtape::model::entry::EntryKind;
 use raidtape::model::ids::{BlockId, ChunkId, ChunkNo, FileHash, RepositoryUuid, VolumeUuid};
@@ -214,6 +216,49 @@ fn the_example_of_attributes() {
     assert_eq!(attrs::decode(&bytes).unwrap(), expected);
 }
 
+/// The block of the document alone in a group of three with two parities; of these the second.
+#[test]
+fn the_example_of_a_parity_table() {
+    let block = ["header", "segment", "table", "trailer"].map(fences::bytes).concat();
+    let mut parity = vec![Vec::new(); 2];
+    let code = ParityCode::new(3, 2).unwrap();
+    code.encode(&[b"", &block, b""], block.len(), &mut parity).unwrap();
+    let member = ParityMember {
+        position: 1,
+        block: BLOCK_ID.parse().unwrap(),
+        len: block.len() as u64,
+        hashes: vec![column_hash(&block)],
+    };
+    let expected = ParityTable {
+        algorithm: parity::ALGORITHM,
+        group: [0x99; 16],
+        positions: 3,
+        parities: 2,
+        index: 1,
+        column_len: 1 << 20,
+        members: vec![member],
+        hashes: vec![column_hash(&parity[1])],
+    };
+    let bytes = fences::bytes("parity");
+    assert_bytes(&bytes, &expected.encode());
+    assert_eq!(ParityTable::decode(&bytes), Ok(expected));
+}
+
+/// The number 1 at one position and nothing elsewhere makes that position's factors the parities.
+#[test]
+fn the_example_of_factors() {
+    let mut factors = Vec::new();
+    let code = ParityCode::new(2, 3).unwrap();
+    for index in 0..3 {
+        for position in 0..2 {
+            let mut parity = vec![Vec::new(); 3];
+            code.toggle(position, &[1], &mut parity).unwrap();
+            factors.extend([parity[index][0], parity[index][32]]);
+        }
+    }
+    assert_bytes(&fences::bytes("parity factors"), &factors);
+}
+
 #[test]
 fn the_example_of_a_row_hash() {
     let mut link = put(b"to", EntryKind::Symlink, (0o777, 132), Object::Target(b"note".to_vec())).version;
@@ -225,7 +270,18 @@ fn the_example_of_a_row_hash() {
 
 #[test]
 fn every_example_of_the_document_is_looked_at_here() {
-    let known =
-        ["header", "segment", "table", "trailer", "blocks", "dictionary", "attributes", "rows", "canonical row"];
+    let known = [
+        "header",
+        "segment",
+        "table",
+        "trailer",
+        "blocks",
+        "dictionary",
+        "attributes",
+        "rows",
+        "canonical row",
+        "parity",
+        "parity factors",
+    ];
     assert_eq!(fences::names(), known);
 }

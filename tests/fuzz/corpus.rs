@@ -3,6 +3,8 @@
 use crate::targets::rebuild::{RECORD, fixture};
 use raidtape::engine::block_file::{SegmentReader, SegmentRef};
 use raidtape::format::container::{SEGMENT_HEADER_LEN, SegmentHeader, Trailer};
+use raidtape::format::parity::{ParityMember, ParityTable};
+use raidtape::model::ids::BlockId;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -57,6 +59,21 @@ fn bodies(tags: &[u8]) -> Vec<Vec<u8>> {
     all.filter(|section| tags.contains(&section[0])).map(|section| section[2..].to_vec()).collect()
 }
 
+/// The table of a group with members of these lengths, on every second position.
+fn parity(lens: &[u64]) -> Vec<u8> {
+    let hashes = |len: u64, seed: u8| (0..len.div_ceil(1 << 20)).map(|_| [seed; 16]).collect();
+    let member = |(number, len): (u8, &u64)| ParityMember {
+        position: number * 2,
+        block: BlockId([number; 32]),
+        len: *len,
+        hashes: hashes(*len, number),
+    };
+    let members = (0..).zip(lens).map(member).collect();
+    let own = hashes(lens.iter().copied().max().unwrap_or(0), 0xee);
+    let (group, column_len) = ([7; 16], 1 << 20);
+    ParityTable { algorithm: 1, group, positions: 6, parities: 2, index: 1, column_len, members, hashes: own }.encode()
+}
+
 /// The inputs of one target.
 pub fn of(target: &str) -> Vec<Vec<u8>> {
     match target {
@@ -95,6 +112,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "records" => bodies(&[3, 4]),
         "rows" => bodies(&[5]),
         "manifest" => volume("runs").iter().flat_map(|manifest| [manifest.clone(), plain(manifest)]).collect(),
+        "parity" => vec![parity(&[5]), parity(&[1 << 20, 3, (2 << 20) + 1])],
         "rebuild" => vec![plain(&fs::read(fixture().join(RECORD)).expect("a record"))],
         other => panic!("no target {other}"),
     }

@@ -66,7 +66,7 @@ fn memory_kib() -> u64 {
 #[test]
 fn no_parser_panics_or_fills_the_memory_whatever_the_bytes() {
     let seed = seed();
-    let time = ALL_TIME * u32::try_from(needs::long_tests_factor()).unwrap() / 12;
+    let time = ALL_TIME * u32::try_from(needs::long_tests_factor()).unwrap() / 13;
     for target in targets::ALL {
         run(target, time, seed);
     }

@@ -1,6 +1,6 @@
 //! What is encoded decodes to the same, and what is changed on its way is an error or a checked value.
 
-use crate::targets::{frames, manifests, mend, tables};
+use crate::targets::{frames, manifests, mend, parities, tables};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use raidtape::format::attrs::encode as encode_attrs;
@@ -10,6 +10,7 @@ use raidtape::format::container::{ContainerKind, Header, SegmentHeader, Trailer}
 use raidtape::format::label::{Features, Label};
 use raidtape::format::manifest::{BlockRecord, DictionaryRun};
 use raidtape::format::manifest_rows::{ContentOp, PutRow, Row, RowDecoder, RowEncoder};
+use raidtape::format::parity::{ParityMember, ParityTable};
 use raidtape::model::attrs::{Attrs, FLAGS_KEPT};
 use raidtape::model::entry::EntryKind;
 use raidtape::model::ids::{BlockId, ChunkId, ChunkNo, FileHash, RepositoryUuid, VolumeUuid};
@@ -80,6 +81,31 @@ fn record() -> impl Strategy<Value = BlockRecord> {
             BlockRecord { id: BlockId(id), size: end_of(&table) + more, kind: 1, volumes, table, numbers }
         },
     )
+}
+
+/// A group whose members are found by their number: some positions are empty, the first never.
+fn parity_table() -> impl Strategy<Value = ParityTable> {
+    let member = (any::<[u8; 31]>(), 1_u64..40_000, vec(any::<[u8; 16]>(), 10), any::<bool>());
+    let numbers = (any::<u8>(), any::<[u8; 16]>(), 1_u8..=8, any::<u8>(), 1_u32..1000);
+    (numbers, vec(member, 1..=32), vec(any::<[u8; 16]>(), 10)).prop_map(|(numbers, positions, own)| {
+        let (algorithm, group, parities, index, unit) = numbers;
+        let column_len = 4096 + 64 * unit;
+        let cut = |mut hashes: Vec<[u8; 16]>, len: u64| {
+            hashes.truncate(usize::try_from(len.div_ceil(column_len.into())).unwrap());
+            hashes
+        };
+        let count = u8::try_from(positions.len()).unwrap();
+        let taken = (0..).zip(positions).filter(|(position, (.., is_filled))| *position == 0 || *is_filled);
+        let members: Vec<_> = taken
+            .map(|(position, (id, len, hashes, _))| {
+                let block = BlockId([&[position][..], &id].concat().try_into().unwrap());
+                ParityMember { position, block, len, hashes: cut(hashes, len) }
+            })
+            .collect();
+        let hashes = cut(own, members.iter().map(|member| member.len).max().unwrap());
+        let index = index % parities;
+        ParityTable { algorithm, group, positions: count, parities, index, column_len, members, hashes }
+    })
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
@@ -209,6 +235,18 @@ proptest! {
         assert_eq!(BlockTable::decode(&table.encode(), end), Ok(table.clone()));
         let changed = [&end.to_le_bytes()[..], &hit(table.encode(), &hits, cut)].concat();
         tables::table(&changed);
+    }
+
+    #[test]
+    fn parity_tables_come_back_and_changed_ones_are_refused_or_checked(
+        table in parity_table(), hits in vec((any::<usize>(), 1_u8..), 1..4), cut in any::<usize>(),
+    ) {
+        assert_eq!(ParityTable::decode(&table.encode()), Ok(table.clone()));
+        let raw = table.encode();
+        for len in 0..raw.len() {
+            assert!(ParityTable::decode(&raw[..len]).is_err());
+        }
+        parities::table(&hit(raw, &hits, cut));
     }
 
     #[test]

@@ -11,7 +11,7 @@ struct Rule {
     allowed: &'static [&'static str],
 }
 
-const RULES: [Rule; 9] = [
+const RULES: [Rule; 10] = [
     Rule {
         what: "SQLite",
         words: &["rusqlite"],
@@ -19,6 +19,7 @@ const RULES: [Rule; 9] = [
         allowed: &["catalog/", "volume/index.rs", "volume/index_file.rs"],
     },
     Rule { what: "zstd", words: &["zstd::"], allowed: &["codec/compress.rs", "codec/probe.rs"] },
+    Rule { what: "the parity code", words: &["reed_solomon_simd"], allowed: &["codec/parity.rs"] },
     Rule { what: "worker threads", words: &["rayon::"], allowed: &["engine/"] },
     Rule {
         what: "renaming",

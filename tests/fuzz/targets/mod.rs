@@ -3,6 +3,7 @@
 
 pub mod frames;
 pub mod manifests;
+pub mod parities;
 pub mod rebuild;
 pub mod tables;
 
@@ -10,7 +11,7 @@ pub mod tables;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All that are fast; `rebuild` is apart.
-pub const ALL: [Target; 9] = [
+pub const ALL: [Target; 10] = [
     ("label", frames::label),
     ("frame", frames::frame),
     ("keys", frames::keys),
@@ -20,6 +21,7 @@ pub const ALL: [Target; 9] = [
     ("records", manifests::records),
     ("rows", manifests::rows),
     ("manifest", manifests::manifest),
+    ("parity", parities::table),
 ];
 
 /// Takes a little-endian number off the front; missing bytes are zero.
