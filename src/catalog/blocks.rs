@@ -349,6 +349,16 @@ pub fn listed_by(conn: &Connection, run: RunSeq) -> Result<Vec<(BlockId, u64, Vo
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Number, name and length of every block of which a volume is to hold a copy.
+pub fn copies_on(conn: &Connection, volume: VolumeId) -> Result<Vec<(BlockNo, BlockId, u64)>> {
+    let mut select =
+        conn.prepare("SELECT b.id, b.name, b.size FROM copies p JOIN blocks b ON b.id = p.block WHERE p.volume = ?1")?;
+    let rows = select.query_map([volume.0], |row| {
+        Ok((BlockNo(row.get(0)?), BlockId(row.get(1)?), row.get::<_, i64>(2)?.cast_unsigned()))
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
 /// A volume holds a sound copy of a block.
 pub fn put_copy(conn: &Connection, block: BlockNo, volume: VolumeId) -> Result<()> {
     conn.prepare_cached(

@@ -168,9 +168,9 @@ pub fn dangling(conn: &Connection, limit: u32) -> Result<Vec<String>> {
 pub fn contents_only_on(conn: &Connection, volumes: &[VolumeId]) -> Result<Vec<ContentId>> {
     let list = volumes.iter().map(|volume| volume.0.to_string()).collect::<Vec<_>>().join(",");
     let here = format!(
-        "EXISTS(SELECT 1 FROM copies p JOIN blocks b ON b.id = p.block
+        "EXISTS(SELECT 1 FROM copies p JOIN blocks b ON b.id = p.block JOIN volumes v ON v.id = p.volume
                 WHERE p.block = s.block AND (b.state = 'bad' OR b.state = 'ok' AND p.state <> 'missing')
-                  AND p.volume NOT IN ({list}))"
+                  AND v.state NOT IN ('lost', 'removed') AND p.volume NOT IN ({list}))"
     );
     let sql = format!(
         "WITH away(no) AS (

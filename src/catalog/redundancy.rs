@@ -1,10 +1,14 @@
 //! Which blocks lie on fewer volumes than they should. A copy counts when it is not known to be damaged and its volume is
-//! not given up; whether that is here does not matter.
+//! neither given up, nor removed, nor rolled back; whether that is here does not matter.
 
+use super::blocks;
 use super::error::Result;
 use crate::model::ids::{BlockId, BlockNo, VolumeId};
 use crate::model::redundancy::Redundancy;
 use rusqlite::{Connection, params};
+
+/// States of volumes whose copies do not count.
+const GONE: &str = "('lost', 'removed', 'readonly')";
 
 /// How much lies on fewer volumes than it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
@@ -26,6 +30,8 @@ pub struct CopyRow {
     pub is_counted: bool,
     /// Something that is damaged has the block's name there.
     pub is_bad: bool,
+    /// Nothing is known to be wrong with it; its volume may not count.
+    pub is_sound: bool,
 }
 
 /// A block that wants more copies.
@@ -65,28 +71,28 @@ impl Scope {
 }
 
 /// What is wanted of which blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Want {
     /// Which.
     pub scope: Scope,
     /// On how many volumes they are to lie.
     pub copies: u32,
-    /// A volume on which they are not to lie any more.
-    pub leaving: Option<VolumeId>,
+    /// Volumes on which they are not to lie any more, or whose copies are not relied on.
+    pub leaving: Vec<VolumeId>,
 }
 
 impl Want {
     /// This policy for all blocks.
     pub fn everywhere(redundancy: Redundancy) -> Self {
-        Self { scope: Scope::All, copies: redundancy.copies(), leaving: None }
+        Self { scope: Scope::All, copies: redundancy.copies(), leaving: Vec::new() }
     }
 
     /// Copies of block `b` that count.
     fn counted_sql(&self) -> String {
-        let elsewhere = self.leaving.map(|volume| format!(" AND p.volume <> {}", volume.0)).unwrap_or_default();
+        let leaving = self.leaving.iter().map(|volume| volume.0.to_string()).collect::<Vec<_>>().join(",");
         format!(
             "(SELECT count(*) FROM copies p JOIN volumes v ON v.id = p.volume
-              WHERE p.block = b.id AND p.state = 'ok' AND v.state NOT IN ('lost', 'removed'){elsewhere})"
+              WHERE p.block = b.id AND p.state = 'ok' AND v.state NOT IN {GONE} AND p.volume NOT IN ({leaving}))"
         )
     }
 }
@@ -115,14 +121,7 @@ pub fn wanting(conn: &Connection, want: &Want, after: BlockNo, limit: usize) -> 
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut select = conn.prepare(&sql)?;
-    let rows = select.query_map(params![after.0, want.copies, limit], |row| {
-        Ok(WantingBlock {
-            no: BlockNo(row.get(0)?),
-            id: BlockId(row.get(1)?),
-            size: row.get::<_, i64>(2)?.cast_unsigned(),
-            copies: Vec::new(),
-        })
-    })?;
+    let rows = select.query_map(params![after.0, want.copies, limit], wanting_from_row)?;
     let mut found = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     for block in &mut found {
         block.copies = copies(conn, block.no)?;
@@ -132,27 +131,105 @@ pub fn wanting(conn: &Connection, want: &Want, after: BlockNo, limit: usize) -> 
 
 /// All copies of a block.
 pub fn copies(conn: &Connection, block: BlockNo) -> Result<Vec<CopyRow>> {
-    let mut select = conn.prepare_cached(
-        "SELECT p.volume, p.state = 'ok' AND v.state NOT IN ('lost', 'removed'), p.state = 'bad'
-         FROM copies p JOIN volumes v ON v.id = p.volume WHERE p.block = ?1 ORDER BY p.volume",
-    )?;
+    let mut select = conn.prepare_cached(&format!(
+        "SELECT p.volume, p.state = 'ok' AND v.state NOT IN {GONE}, p.state = 'bad', p.state = 'ok'
+         FROM copies p JOIN volumes v ON v.id = p.volume WHERE p.block = ?1 ORDER BY p.volume"
+    ))?;
     let rows = select.query_map([block.0], |row| {
-        Ok(CopyRow { volume: VolumeId(row.get(0)?), is_counted: row.get(1)?, is_bad: row.get(2)? })
+        Ok(CopyRow {
+            volume: VolumeId(row.get(0)?),
+            is_counted: row.get(1)?,
+            is_bad: row.get(2)?,
+            is_sound: row.get(3)?,
+        })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Damaged blocks that lie on this volume and on no other that is not given up, and their bytes. Those that nothing needs
-/// any more do not count.
-pub fn bad_only_on(conn: &Connection, volume: VolumeId) -> Result<(u64, u64)> {
+/// Blocks that are known to be damaged and that something needs.
+pub fn bad_blocks(conn: &Connection) -> Result<u64> {
+    let count: i64 = conn.query_row("SELECT count(*) FROM blocks WHERE state = 'bad'", [], |row| row.get(0))?;
+    Ok(count.cast_unsigned())
+}
+
+/// Damaged blocks of which anything lies on this volume: parts may still be read from it. Their number and bytes.
+pub fn bad_on(conn: &Connection, volume: VolumeId) -> Result<(u64, u64)> {
     let mut select = conn.prepare_cached(
         "SELECT count(*), coalesce(sum(b.size), 0) FROM blocks b JOIN copies p ON p.block = b.id
-         WHERE b.state = 'bad' AND p.volume = ?1 AND NOT EXISTS(
-           SELECT 1 FROM copies o JOIN volumes v ON v.id = o.volume
-           WHERE o.block = b.id AND o.volume <> ?1 AND v.state NOT IN ('lost', 'removed'))",
+         WHERE b.state = 'bad' AND p.volume = ?1 AND p.state <> 'missing'",
     )?;
     let unsigned = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(i64::cast_unsigned);
     Ok(select.query_row([volume.0], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))?)
+}
+
+/// Whether any copy is known to be damaged, so that a repair has something to do.
+pub fn has_bad_copies(conn: &Connection) -> Result<bool> {
+    let sql = "SELECT EXISTS(SELECT 1 FROM copies p JOIN blocks b ON b.id = p.block WHERE p.state = 'bad' AND b.state = 'ok')";
+    Ok(conn.query_row(sql, [], |row| row.get(0))?)
+}
+
+/// A block without a copy that could be had, now or when some volume is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LonelyBlock {
+    /// Number.
+    pub no: BlockNo,
+    /// Name.
+    pub id: BlockId,
+    /// Bytes.
+    pub size: u64,
+    /// It is known as damaged already.
+    pub is_bad: bool,
+}
+
+/// Blocks of which every copy is missing, damaged, or on a volume that was given up or removed; and all that are known as
+/// damaged.
+pub fn lonely(conn: &Connection) -> Result<Vec<LonelyBlock>> {
+    let mut select = conn.prepare_cached(
+        "SELECT b.id, b.name, b.size, b.state = 'bad' FROM blocks b WHERE b.state = 'bad' OR b.state = 'ok' AND NOT EXISTS(
+           SELECT 1 FROM copies p JOIN volumes v ON v.id = p.volume
+           WHERE p.block = b.id AND p.state = 'ok' AND v.state NOT IN ('lost', 'removed')) ORDER BY b.id",
+    )?;
+    let rows = select.query_map([], |row| {
+        Ok(LonelyBlock {
+            no: BlockNo(row.get(0)?),
+            id: BlockId(row.get(1)?),
+            size: row.get::<_, i64>(2)?.cast_unsigned(),
+            is_bad: row.get(3)?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Blocks without a copy that could be had count as damaged from now on. Returns how many were not known to.
+pub fn mark_lonely(conn: &Connection) -> Result<usize> {
+    let mut news = lonely(conn)?;
+    news.retain(|block| !block.is_bad);
+    news.iter().try_for_each(|block| blocks::mark_bad(conn, block.no))?;
+    Ok(news.len())
+}
+
+/// The blocks of which a volume has, or should have, a copy and that something needs, by number behind `after`.
+pub fn blocks_on(conn: &Connection, volume: VolumeId, after: BlockNo, limit: usize) -> Result<Vec<WantingBlock>> {
+    let mut select = conn.prepare_cached(
+        "SELECT b.id, b.name, b.size FROM copies p JOIN blocks b ON b.id = p.block
+         WHERE p.volume = ?1 AND b.id > ?2 AND b.state IN ('ok', 'bad') ORDER BY b.id LIMIT ?3",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = select.query_map(params![volume.0, after.0, limit], wanting_from_row)?;
+    let mut found = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    for block in &mut found {
+        block.copies = copies(conn, block.no)?;
+    }
+    Ok(found)
+}
+
+fn wanting_from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<WantingBlock> {
+    Ok(WantingBlock {
+        no: BlockNo(row.get(0)?),
+        id: BlockId(row.get(1)?),
+        size: row.get::<_, i64>(2)?.cast_unsigned(),
+        copies: Vec::new(),
+    })
 }
 
 #[cfg(test)]
@@ -176,7 +253,7 @@ mod tests {
                    (2, 3, 0, 'ok'), (3, 1, 0, 'bad'), (3, 2, 0, 'ok'), (4, 1, 0, 'bad'), (5, 3, 0, 'ok');",
             )
             .unwrap();
-        let want = |scope, copies| Want { scope, copies, leaving: None };
+        let want = |scope, copies| Want { scope, copies, leaving: Vec::new() };
         let short = |want: Want| {
             let found = shortfall(catalog.conn(), &want).unwrap();
             (found.blocks, found.bytes, found.missing_bytes)
@@ -186,13 +263,23 @@ mod tests {
         assert_eq!(short(want(Scope::All, 3)).0, 4);
         assert_eq!(short(want(Scope::Unlisted, 2)), (1, 100, 100));
         assert_eq!(short(want(Scope::On(VolumeId(2)), 2)), (1, 1000, 1000));
-        let leaving = Want { leaving: Some(VolumeId(2)), ..want(Scope::On(VolumeId(2)), 1) };
+        let leaving = Want { leaving: vec![VolumeId(2)], ..want(Scope::On(VolumeId(2)), 1) };
         assert_eq!(short(leaving), (1, 1000, 1000));
         let found = wanting(catalog.conn(), &want(Scope::All, 2), BlockNo(2), 9).unwrap();
         assert_eq!(found.iter().map(|block| block.no.0).collect::<Vec<_>>(), [3, 5]);
-        let copy = |volume, is_counted, is_bad| CopyRow { volume: VolumeId(volume), is_counted, is_bad };
-        assert_eq!(found[0].copies, [copy(1, false, true), copy(2, true, false)]);
-        assert_eq!(found[1].copies, [copy(3, false, false)]);
+        let copy = |volume, is_counted, is_sound: bool| CopyRow {
+            volume: VolumeId(volume),
+            is_counted,
+            is_bad: !is_sound,
+            is_sound,
+        };
+        assert_eq!(found[0].copies, [copy(1, false, false), copy(2, true, true)]);
+        assert_eq!(found[1].copies, [copy(3, false, true)]);
+        let alone: Vec<i64> = lonely(catalog.conn()).unwrap().iter().map(|block| block.no.0).collect();
+        assert_eq!(alone, [4, 5]);
+        assert_eq!((mark_lonely(catalog.conn()).unwrap(), bad_blocks(catalog.conn()).unwrap()), (1, 2));
+        assert_eq!(bad_on(catalog.conn(), VolumeId(3)).unwrap(), (1, 100_000));
+        assert!(has_bad_copies(catalog.conn()).unwrap());
         assert_eq!(wanting(catalog.conn(), &want(Scope::All, 2), BlockNo(0), 1).unwrap().len(), 1);
     }
 }

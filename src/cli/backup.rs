@@ -116,7 +116,11 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
         for volume in &report.volumes_away {
             session.warn(&format!("volume {volume} was not here; it gets the record of this run when it is back"));
         }
-        if report.blocks_under_protected > 0 {
+        if report.copying_interrupted {
+            session.warn(
+                "interrupted while blocks were copied to further volumes; the run is saved, `raidtape protect` goes on",
+            );
+        } else if report.blocks_under_protected > 0 {
             let lacking = (report.blocks_under_protected, report.bytes_under_protected);
             session.warn(&under_words(lacking, report.redundancy, &shortfall_words(&repository)));
         }
@@ -258,6 +262,7 @@ struct Summary<'a> {
     redundancy: Redundancy,
     blocks_copied: u64,
     bytes_copied: u64,
+    copying_interrupted: bool,
     blocks_under_protected: u64,
     bytes_under_protected: u64,
     suspected_rot: u64,
@@ -290,6 +295,7 @@ impl<'a> From<&'a BackupReport> for Summary<'a> {
             redundancy: report.redundancy,
             blocks_copied: report.blocks_copied,
             bytes_copied: report.bytes_copied,
+            copying_interrupted: report.copying_interrupted,
             blocks_under_protected: report.blocks_under_protected,
             bytes_under_protected: report.bytes_under_protected,
             suspected_rot: report.rotten,

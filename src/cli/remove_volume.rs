@@ -44,16 +44,16 @@ pub fn run(session: &mut Session, args: &RemoveVolumeArgs) -> anyhow::Result<Exi
         session.out.document("summary", &report);
         return Ok(report.exit());
     }
-    report.problems.iter().for_each(|problem| session.warn(problem));
     session.out.say(&format!(
         "copied {} ({}) in {}",
         words::plural(report.blocks_copied, "block"),
         words::size(report.bytes_copied),
         words::duration(report.duration_s)
     ));
-    session
-        .out
-        .say(&format!("volume {} is removed; what lies in {} is not needed any more", report.volume, report.path));
+    session.out.say(&format!(
+        "volume {} is removed; what lies in {} is not needed any more once a backup has told the others",
+        report.volume, report.path
+    ));
     if report.blocks_under_protected > 0 {
         let lacking = (report.blocks_under_protected, report.bytes_under_protected);
         let next = shortfall_words(&repository);

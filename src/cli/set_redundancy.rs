@@ -34,7 +34,10 @@ pub fn run(session: &mut Session, args: &SetRedundancyArgs) -> anyhow::Result<Ex
         session.out.document("summary", &report);
         return Ok(Exit::Done);
     }
-    session.out.say(&format!("redundancy is {}; it was {}", report.redundancy, report.before));
+    session.out.say(&format!(
+        "redundancy is {}; it was {}; the disks learn of it with the next backup",
+        report.redundancy, report.before
+    ));
     if report.blocks_under_protected > 0 {
         session.out.say(&format!(
             "{} to go to further volumes, {} in all: `raidtape protect` does it",

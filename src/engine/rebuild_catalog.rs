@@ -310,6 +310,9 @@ fn note_missing(catalog: &mut Catalog, missing: &[(BlockNo, VolumeId)], report: 
             blocks::mark_bad(&tx, block)?;
         }
     }
+    // Also what lay only on volumes that were given up or removed.
+    redundancy::mark_lonely(&tx)?;
+    blocks::condemn_superseded(&tx)?;
     tx.commit().map_err(CatalogError::from)?;
     Ok(())
 }
@@ -334,13 +337,16 @@ fn orphan_table(
 fn name_missing(catalog: &mut Catalog, found: &[VolumeId], report: &mut RebuildReport) -> Result<()> {
     let conn = catalog.conn();
     let missing: Vec<_> = volumes::all(conn)?.into_iter().filter(|row| !found.contains(&row.id)).collect();
-    if missing.is_empty() && report.unreachable_runs.is_empty() {
+    let is_all_here = missing.is_empty() && report.unreachable_runs.is_empty();
+    if is_all_here && redundancy::bad_blocks(conn)? == 0 {
         return Ok(());
     }
     let ids: Vec<VolumeId> = missing.iter().map(|row| row.id).collect();
     let awaited = missing.iter().filter(|row| row.state != VolumeState::Lost);
     report.volumes_missing = awaited.map(|row| format!("{} ({})", row.name, row.uuid)).collect();
-    runs::set_floor(conn, RunSeq(runs::next_seq(conn)?.0 + RUNS_PASSED_OVER - 1))?;
+    if !is_all_here {
+        runs::set_floor(conn, RunSeq(runs::next_seq(conn)?.0 + RUNS_PASSED_OVER - 1))?;
+    }
     let sources: BTreeMap<_, _> = runs::sources(conn)?
         .into_iter()
         .map(|source| (source.id, format!("{}:{}", source.host, source.name)))

@@ -2,14 +2,19 @@
 //! left as they are.
 
 use super::error::{EngineError, Exit, Result};
-use super::observer::Observer;
+use super::observer::{Expected, Observer, Phase};
+use super::protect::copy::{BlockFile, Found, look};
 use super::protect::{CopyLimits, give_copies, make_ready, shortfall, update_indexes};
 use super::repository::Repository;
 use super::volumes::named;
-use crate::catalog::CatalogError;
 use crate::catalog::redundancy::{self, Scope, Want};
 use crate::catalog::volumes::{self, VolumeRow};
+use crate::catalog::{CatalogError, blocks};
+use crate::model::ids::BlockNo;
 use std::time::Instant;
+
+/// Blocks that are looked up at once.
+const BATCH: usize = 256;
 
 /// What was done.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -22,8 +27,6 @@ pub struct RemoveVolumeReport {
     pub blocks_copied: u64,
     /// Their bytes.
     pub bytes_copied: u64,
-    /// Copies that could not be read, and volumes that could not be written.
-    pub problems: Vec<String>,
     /// Blocks of the whole repository that lie on fewer volumes than the policy wants.
     pub blocks_under_protected: u64,
     /// Their bytes.
@@ -54,19 +57,28 @@ pub fn remove_volume(repository: &mut Repository, name: &str, observer: &dyn Obs
     make_ready(repository, observer)?;
     check_others(repository, &row)?;
     let redundancy = repository.settings().redundancy;
-    let want = Want { scope: Scope::On(row.id), copies: redundancy.copies(), leaving: Some(row.id) };
-    let copied = give_copies(repository, &want, CopyLimits::default(), observer)?;
+    // First one copy that was just read, or made, on a volume that is here; then as many as the policy wants.
+    let unseen = repository.away.iter().map(|away| away.id).chain([row.id]).collect();
+    let seen = Want { scope: Scope::On(row.id), copies: 1, leaving: unseen };
+    check_survivors(repository, &row, observer)?;
+    let mut copied = give_copies(repository, &seen, CopyLimits::default(), observer)?;
+    if redundancy.copies() > 1 && !observer.is_cancelled() {
+        let want = Want { scope: Scope::On(row.id), copies: redundancy.copies(), leaving: vec![row.id] };
+        copied.add(give_copies(repository, &want, CopyLimits::default(), observer)?);
+    }
     update_indexes(repository, &copied, observer);
     if observer.is_cancelled() {
         return Err(EngineError::Interrupted);
     }
-    let alone = redundancy::shortfall(repository.catalog.conn(), &Want { copies: 1, ..want })?;
+    copied.problems.iter().for_each(|problem| observer.warn(problem));
+    // Blocks that proved damaged meanwhile are among these.
+    check_others(repository, &row)?;
+    let alone = redundancy::shortfall(repository.catalog.conn(), &seen)?;
     if alone.blocks > 0 {
-        copied.problems.iter().for_each(|problem| observer.warn(problem));
         let (blocks, bytes) = (alone.blocks, alone.bytes);
         return Err(EngineError::NoVolume(format!(
-            "volume {name} stays: {blocks} of its blocks ({bytes} bytes) could not be copied elsewhere; free some space on \
-             the others, or add one with `raidtape add-volume DIR`, then give the same command again"
+            "volume {name} stays: {blocks} of its blocks ({bytes} bytes) could not be copied to a volume that is here; free some \
+             space on the others, or add one with `raidtape add-volume DIR`, then give the same command again"
         )));
     }
     let path = repository.volume(row.id).map(|mounted| mounted.volume.root.display().to_string()).unwrap_or_default();
@@ -81,15 +93,49 @@ pub fn remove_volume(repository: &mut Repository, name: &str, observer: &dyn Obs
         path,
         blocks_copied: copied.blocks,
         bytes_copied: copied.bytes,
-        problems: copied.problems,
         blocks_under_protected: left.blocks,
         bytes_under_protected: left.bytes,
         duration_s: began.elapsed().as_secs_f64(),
     })
 }
 
-/// Somebody else can take the blocks and has every record; and no damaged block, of which parts may still be read, is there
-/// alone.
+/// Reads the other copies of everything that is on the volume until one proves sound; what does not is noted as damaged.
+/// Copies on volumes that are away are not relied on.
+fn check_survivors(repository: &Repository, row: &VolumeRow, observer: &dyn Observer) -> Result<()> {
+    let conn = repository.catalog.conn();
+    let held = volumes::holdings(conn, row.id)?;
+    observer.begin(Phase::Validate, Expected { items: Some(held.blocks), bytes: Some(held.bytes) });
+    let algo = repository.settings().hash;
+    let mut after = BlockNo(0);
+    loop {
+        let batch = redundancy::blocks_on(conn, row.id, after, BATCH)?;
+        let Some(last) = batch.last() else { return Ok(()) };
+        after = last.no;
+        for block in &batch {
+            if observer.is_cancelled() {
+                return Ok(());
+            }
+            let file = BlockFile { id: block.id, size: block.size, algo };
+            for copy in block.copies.iter().filter(|copy| copy.is_counted && copy.volume != row.id) {
+                let Some(mounted) = repository.volume(copy.volume) else { continue };
+                let state = match look(mounted.store().as_ref(), &file) {
+                    Ok(Found::Sound) => break,
+                    Ok(Found::Nothing) => "missing",
+                    Ok(Found::Other) => "bad",
+                    Err(error) => {
+                        observer.warn(&format!("block {} on volume {}: {error}", block.id, mounted.row.name));
+                        "bad"
+                    }
+                };
+                blocks::set_copy_state(conn, block.no, (copy.volume, state))?;
+            }
+            observer.advance(1, block.size);
+        }
+    }
+}
+
+/// Somebody else can take the blocks and has every record; and no damaged block, of which parts may still be read, is
+/// there.
 fn check_others(repository: &Repository, row: &VolumeRow) -> Result<()> {
     let mut others = repository.writable().filter(|mounted| mounted.row.id != row.id).peekable();
     if others.peek().is_none() {
@@ -104,11 +150,11 @@ fn check_others(repository: &Repository, row: &VolumeRow) -> Result<()> {
             row.name
         )));
     }
-    let (bad, _) = redundancy::bad_only_on(repository.catalog.conn(), row.id)?;
+    let (bad, _) = redundancy::bad_on(repository.catalog.conn(), row.id)?;
     if bad > 0 {
         return Err(EngineError::Damage(format!(
-            "volume {} stays: {bad} damaged blocks are on it alone; `raidtape validate` names their files, and a backup heals \
-             what its source still has",
+            "volume {} stays: {bad} of its blocks are damaged, here and wherever else they are, and parts of them may still be \
+             read; `raidtape validate` names their files, and a backup heals what its source still has",
             row.name
         )));
     }

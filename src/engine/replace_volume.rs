@@ -11,13 +11,10 @@ use super::repository::Repository;
 use super::volumes::named;
 use crate::catalog::redundancy::{self, Scope, Want};
 use crate::catalog::volumes::{self, VolumeState};
-use crate::catalog::{CatalogError, blocks};
-use crate::model::ids::{BlockNo, VolumeId};
+use crate::model::ids::VolumeId;
 use crate::volume::handle::Volume;
+use std::path::Path;
 use std::time::Instant;
-
-/// Blocks of which no copy is left that are looked up at once.
-const GONE_BATCH: usize = 1000;
 
 /// Which volume, and what comes in its place.
 #[derive(Debug, Clone)]
@@ -40,7 +37,7 @@ pub struct ReplaceVolumeReport {
     pub blocks_copied: u64,
     /// Their bytes.
     pub bytes_copied: u64,
-    /// Blocks that were on the lost volume alone.
+    /// Blocks that were on the lost volume and of which no sound copy is elsewhere.
     pub blocks_gone: u64,
     /// Their bytes.
     pub bytes_gone: u64,
@@ -84,17 +81,26 @@ pub fn replace_volume(
         )));
     }
     let new = options.with.as_ref().map(|with| new_volume(repository, with, observer)).transpose()?;
-    let (blocks_gone, bytes_gone) = give_up(repository, lost.id)?;
+    volumes::set_state(repository.catalog.conn(), lost.id, VolumeState::Lost)?;
+    for row in repository.away.iter_mut().filter(|row| row.id == lost.id) {
+        row.state = VolumeState::Lost;
+    }
+    // It marks what has no other copy, too.
     make_ready(repository, observer)?;
     let redundancy = repository.settings().redundancy;
-    let want = Want { scope: Scope::On(lost.id), copies: redundancy.copies(), leaving: Some(lost.id) };
+    let want = Want { scope: Scope::On(lost.id), copies: redundancy.copies(), leaving: Vec::new() };
     let limits = CopyLimits { onto: new, ..CopyLimits::default() };
-    let copied = give_copies(repository, &want, limits, observer)?;
+    let mut copied = give_copies(repository, &want, limits, observer)?;
+    if !observer.is_cancelled() && redundancy.copies() > 1 {
+        // What else lies on too few volumes: the new one may make the difference.
+        copied.add(give_copies(repository, &Want::everywhere(redundancy), limits, observer)?);
+    }
     update_indexes(repository, &copied, observer);
     repository.catalog.checkpoint().ok();
     if observer.is_cancelled() {
         return Err(EngineError::Interrupted);
     }
+    let (blocks_gone, bytes_gone) = redundancy::bad_on(repository.catalog.conn(), lost.id)?;
     let left = shortfall(repository)?;
     Ok(ReplaceVolumeReport {
         lost: format!("{} ({})", lost.name, lost.uuid),
@@ -114,34 +120,19 @@ fn new_volume(repository: &mut Repository, with: &AddVolumeOptions, observer: &d
     if let Ok(found) = Volume::open(&with.dir)
         && let Some(mounted) = repository.mounted.iter().find(|mounted| mounted.row.uuid == found.label.volume)
     {
-        return Ok(mounted.row.id);
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        if real(&mounted.volume.root) == real(&with.dir) {
+            return Ok(mounted.row.id);
+        }
+        return Err(EngineError::Usage(format!(
+            "{} says that it is volume {}, which is at {}; one is a copy of the other. Give an empty directory",
+            with.dir.display(),
+            mounted.row.name,
+            mounted.volume.root.display()
+        )));
     }
     let uuid = add_volume(repository, with, observer)?.volume;
     let added = repository.mounted.iter().find(|mounted| mounted.row.uuid == uuid);
     let added = added.ok_or_else(|| EngineError::Fault("the volume that was just added is not here".into()))?;
     Ok(added.row.id)
-}
-
-/// The volume's copies count no more. Returns how many blocks, and bytes, had none elsewhere, now or when it was given up
-/// before.
-fn give_up(repository: &mut Repository, lost: VolumeId) -> Result<(u64, u64)> {
-    let tx = repository.catalog.begin()?;
-    volumes::set_state(&tx, lost, VolumeState::Lost)?;
-    let want = Want { scope: Scope::On(lost), copies: 1, leaving: Some(lost) };
-    loop {
-        // What is marked is no longer among those that are looked for.
-        let gone = redundancy::wanting(&tx, &want, BlockNo(0), GONE_BATCH)?;
-        for block in &gone {
-            blocks::mark_bad(&tx, block.no)?;
-        }
-        if gone.is_empty() {
-            break;
-        }
-    }
-    let gone = redundancy::bad_only_on(&tx, lost)?;
-    tx.commit().map_err(CatalogError::from)?;
-    for row in repository.away.iter_mut().filter(|row| row.id == lost) {
-        row.state = VolumeState::Lost;
-    }
-    Ok(gone)
 }

@@ -6,12 +6,12 @@ use super::observer::Observer;
 use crate::catalog::handle::{CATALOG_ENDINGS, CatalogLock};
 use crate::catalog::settings::Settings;
 use crate::catalog::volumes::{self, VolumeRow, VolumeState};
-use crate::catalog::{Catalog, replace, runs};
+use crate::catalog::{Catalog, CatalogError, blocks, replace, runs};
 use crate::format::layout::{self, ManifestCopy};
-use crate::model::ids::{VolumeId, VolumeUuid};
+use crate::model::ids::{BlockId, VolumeId, VolumeUuid};
 use crate::volume::handle::{Volume, VolumeError, VolumeLock};
 use crate::volume::store::Store;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -203,9 +203,24 @@ impl Repository {
         Ok(())
     }
 
-    /// A volume that was given up and is here counts again.
+    /// A volume that was given up and is here counts again, with what is still on it. One that cannot be listed stays
+    /// given up.
     fn take_back(&mut self) -> Result<()> {
         for mounted in self.mounted.iter_mut().filter(|mounted| mounted.row.state == VolumeState::Lost) {
+            let mut here: HashMap<BlockId, u64> = HashMap::new();
+            let listed = mounted.volume.store().list(layout::CHUNKS, &mut |key, size| {
+                here.extend(layout::parse_block_key(key).map(|id| (id, size)));
+            });
+            if listed.is_err() {
+                continue;
+            }
+            let tx = self.catalog.begin()?;
+            for (no, id, size) in blocks::copies_on(&tx, mounted.row.id)? {
+                if here.get(&id) != Some(&size) {
+                    blocks::set_copy_state(&tx, no, (mounted.row.id, "missing"))?;
+                }
+            }
+            tx.commit().map_err(CatalogError::from)?;
             volumes::set_state(self.catalog.conn(), mounted.row.id, VolumeState::Active)?;
             mounted.row.state = VolumeState::Active;
             mounted.is_back = true;

@@ -125,6 +125,13 @@ impl Store for LocalStore {
         durable::sync_dir_of(&self.root, split(key).0)
     }
 
+    fn settle(&self, key: &str) -> Result<(), StoreError> {
+        check_key(key)?;
+        let dir = split(key).0;
+        durable::make_durable_dirs(&self.root, dir)?;
+        durable::sync_dir_of(&self.root, dir)
+    }
+
     fn put_new(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
         self.put_as(key, bytes, Existing::Fail)
     }

@@ -53,6 +53,9 @@ pub trait Store: Send + Sync {
     /// of both.
     fn set_aside(&self, key: &str, aside: &str) -> Result<(), StoreError>;
 
+    /// Makes the name of an object durable that was found, and that a process may have left which died before it could.
+    fn settle(&self, key: &str) -> Result<(), StoreError>;
+
     /// Stores a small object, durable on return; `Exists` when the key is taken.
     fn put_new(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError>;
 

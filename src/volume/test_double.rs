@@ -27,6 +27,7 @@ pub(crate) enum Op {
     List,
     Delete,
     SetAside,
+    Settle,
     Space,
     FreeReserve,
     RestoreReserve,
@@ -377,6 +378,11 @@ impl Store for MemoryStore {
             inner.remove(self.disk, key);
             Ok(())
         })
+    }
+
+    fn settle(&self, key: &str) -> Result<(), StoreError> {
+        check_key(key)?;
+        self.world.call((self.disk, Op::Settle, key), |_| Ok(()))
     }
 
     fn put_new(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {

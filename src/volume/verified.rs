@@ -54,6 +54,10 @@ impl Store for VerifiedStore {
         self.inner.set_aside(key, aside)
     }
 
+    fn settle(&self, key: &str) -> Result<(), StoreError> {
+        self.inner.settle(key)
+    }
+
     fn put_new(&self, key: &str, bytes: &[u8]) -> Result<(), StoreError> {
         self.inner.put_new(key, bytes)
     }

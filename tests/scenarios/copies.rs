@@ -167,7 +167,7 @@ fn the_policy_can_be_changed_while_backups_go_on() {
     let mut runs = vec![snapshot(&bench.src())];
     assert_eq!(bench.backup()["blocks_copied"], 0);
     let said = bench.run(&["set-redundancy", "copies=2"]).with_code(0);
-    assert!(said.out.contains("it was none") && said.out.contains("raidtape protect"), "{said:#?}");
+    assert!(said.out.contains("it was none;") && said.out.contains("raidtape protect"), "{said:#?}");
     change(&bench.src(), 1);
     runs.push(snapshot(&bench.src()));
     bench.json(&["backup", "src"], 6);

@@ -20,6 +20,7 @@ mod deleting_runs;
 mod faults;
 mod fidelity;
 mod formats;
+mod given_up;
 mod history;
 mod interruption;
 mod kept;

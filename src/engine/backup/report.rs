@@ -42,6 +42,8 @@ pub struct BackupReport {
     pub blocks_copied: u64,
     /// Their bytes.
     pub bytes_copied: u64,
+    /// Copying was interrupted; the run is saved all the same.
+    pub copying_interrupted: bool,
     /// Blocks of the whole repository that lie on fewer volumes than the policy wants.
     pub blocks_under_protected: u64,
     /// Their bytes.
@@ -83,6 +85,7 @@ pub(super) fn report(
         redundancy: repository.settings().redundancy,
         blocks_copied: copied.blocks,
         bytes_copied: copied.bytes,
+        copying_interrupted: copied.is_cut_short,
         blocks_under_protected: under_protected.blocks,
         bytes_under_protected: under_protected.bytes,
         duration_s: began.elapsed().as_secs_f64(),

@@ -18,11 +18,32 @@ const PIECE_LEN: usize = 1 << 20;
 #[derive(Debug)]
 pub enum CopyFailure {
     /// The copy that was read is not there, not readable or not what its name says.
-    From(String),
+    From(Unread),
     /// The volume that was written.
     To(StoreError),
     /// The user asked to stop.
     Stopped,
+}
+
+/// What is wrong with a copy that was to be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unread {
+    /// Nothing has its name.
+    #[error("it is missing")]
+    Missing,
+    /// It cannot be read, or is not what its name says.
+    #[error("{0}")]
+    Bad(String),
+}
+
+impl Unread {
+    /// The state that a copy has then.
+    pub fn state(&self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::Bad(_) => "bad",
+        }
+    }
 }
 
 /// A block, as the catalog knows it.
@@ -36,14 +57,31 @@ pub struct BlockFile {
     pub algo: HashAlgo,
 }
 
-/// Whether something sound has the block's name on a volume: a copy that was made and not noted.
-pub fn is_there(store: &dyn Store, block: &BlockFile) -> Result<bool, StoreError> {
+/// What has a block's name on a volume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// The block, whole; it is durable now.
+    Sound,
+    /// Something else.
+    Other,
+    /// Nothing.
+    Nothing,
+}
+
+/// Looks whether a block is on a volume, and hashes what has its name. A copy that was made and not noted is made durable.
+pub fn look(store: &dyn Store, block: &BlockFile) -> Result<Found, StoreError> {
     let key = layout::block_key(&block.id);
-    if store.head(&key)? != Some(block.size) {
-        return Ok(false);
+    match store.head(&key)? {
+        None => return Ok(Found::Nothing),
+        Some(size) if size != block.size => return Ok(Found::Other),
+        Some(_) => {}
     }
     let object = store.open_uncached(&key)?;
-    Ok(hash_object(object.as_ref(), block.algo)? == block.id.0)
+    if hash_object(object.as_ref(), block.algo)? != block.id.0 {
+        return Ok(Found::Other);
+    }
+    store.settle(&key)?;
+    Ok(Found::Sound)
 }
 
 /// What becomes of something that has the block's name already, once the right bytes are there in full.
@@ -63,10 +101,14 @@ pub fn copy_block(
     observer: &dyn Observer,
 ) -> Result<(), CopyFailure> {
     let key = layout::block_key(&block.id);
-    let unread = |error: StoreError| CopyFailure::From(error.to_string());
+    let bad = |what: String| CopyFailure::From(Unread::Bad(what));
+    let unread = |error: StoreError| match error {
+        StoreError::NotFound { .. } => CopyFailure::From(Unread::Missing),
+        other => bad(other.to_string()),
+    };
     let object = from.open(&key).map_err(unread)?;
     if object.len() != block.size {
-        return Err(CopyFailure::From(format!("it has {} bytes, not {}", object.len(), block.size)));
+        return Err(bad(format!("it has {} bytes, not {}", object.len(), block.size)));
     }
     let mut sink = to.begin(block.size).map_err(CopyFailure::To)?;
     let (mut hasher, mut piece, mut at) = (Hasher::new(block.algo), vec![0; PIECE_LEN], 0);
@@ -84,7 +126,7 @@ pub fn copy_block(
         observer.advance(0, len as u64);
     }
     if hasher.finalize() != block.id.0 {
-        return Err(CopyFailure::From("its bytes do not hash to its name".to_owned()));
+        return Err(bad("its bytes do not hash to its name".to_owned()));
     }
     if present == Present::SetAside {
         set_aside(to, block).map_err(CopyFailure::To)?;

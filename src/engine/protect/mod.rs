@@ -1,29 +1,26 @@
 //! `protect`: brings every block to as many volumes as the policy wants. A run does the same with its own blocks before
 //! it is complete.
 //!
-//! `plan` chooses where copies go, `copy` makes one. Each volume that is written has a thread; this one alone writes the
-//! catalog, and only what is durable. A volume that fails or is full is left out, and its share planned anew.
+//! `plan` chooses where copies go, `copy` makes one, `make` makes many: each volume that is written has a thread; one thread
+//! alone writes the catalog, and only what is durable. A volume that fails or is full is left out, and its share planned anew.
 
 pub(super) mod copy;
+mod make;
 mod plan;
 
-use self::copy::{BlockFile, CopyFailure, Present, copy_block, is_there};
-use self::plan::{CopyJob, Plan};
+pub(super) use self::make::give_copies;
+
 use super::backup::no_volume_words;
 use super::error::{EngineError, Exit, Result};
-use super::observer::{Expected, Observer, Phase};
+use super::observer::Observer;
 use super::recover::{recover, with_what_works};
 use super::repository::Repository;
-use crate::catalog::blocks;
 use crate::catalog::redundancy::{self, Scope, Shortfall, Want};
-use crate::model::ids::{BlockId, BlockNo, VolumeId};
+use crate::catalog::volumes::VolumeState;
+use crate::model::ids::{BlockNo, VolumeId};
 use crate::model::redundancy::Redundancy;
 use crate::volume::index::{IndexDb, IndexedBlock};
-use crate::volume::store::{Store, StoreError};
-use crossbeam_channel::{Sender, unbounded};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Blocks that are planned at once: 32 GiB of full ones.
@@ -54,7 +51,7 @@ pub struct ProtectReport {
     pub bytes_under_protected: u64,
     /// Copies that could not be read, and volumes that could not be written.
     pub problems: Vec<String>,
-    /// Blocks of which no copy that is here is sound.
+    /// Blocks that are known to be damaged: no copy is sound, as far as they are here.
     pub blocks_damaged: u64,
     /// The time given was over before the end.
     pub is_out_of_time: bool,
@@ -85,6 +82,20 @@ pub(super) struct Copied {
     made: BTreeMap<VolumeId, Vec<IndexedBlock>>,
     failed: BTreeSet<VolumeId>,
     beside: BTreeSet<(VolumeId, VolumeId)>,
+}
+
+impl Copied {
+    /// Takes in what came of more.
+    pub fn add(&mut self, mut more: Self) {
+        self.blocks += more.blocks;
+        self.bytes += more.bytes;
+        self.problems.append(&mut more.problems);
+        self.damaged.append(&mut more.damaged);
+        self.is_cut_short |= more.is_cut_short;
+        for (volume, mut made) in more.made {
+            self.made.entry(volume).or_default().append(&mut made);
+        }
+    }
 }
 
 /// How copies are made.
@@ -123,7 +134,7 @@ pub fn protect(
         blocks_under_protected: left.blocks,
         bytes_under_protected: left.bytes,
         problems: copied.problems,
-        blocks_damaged: copied.damaged.len() as u64,
+        blocks_damaged: redundancy::bad_blocks(repository.catalog.conn())?,
         is_out_of_time: copied.is_cut_short,
         duration_s: began.elapsed().as_secs_f64(),
     })
@@ -169,211 +180,21 @@ pub fn shortfall(repository: &Repository) -> Result<Shortfall> {
 pub fn shortfall_words(repository: &Repository) -> String {
     let wanted = repository.settings().redundancy.copies() as usize;
     let here = repository.mounted.iter().filter(|mounted| mounted.volume.is_writable()).count();
-    let known = repository.mounted.len() + repository.away.len();
-    if known < wanted {
-        let more = wanted - known;
-        let volumes = if more == 1 { "another volume" } else { "more volumes" };
-        format!(
-            "there are {known} of {wanted} volumes; add {volumes} with `raidtape add-volume DIR`, then run `raidtape protect`"
-        )
+    let awaited = repository.away.iter().filter(|row| row.state != VolumeState::Lost).count();
+    let known = repository.mounted.len() + awaited;
+    let again = "then run `raidtape protect`";
+    if redundancy::has_bad_copies(repository.catalog.conn()).unwrap_or(false) {
+        "some copies are damaged; `raidtape validate --repair` writes them anew".to_owned()
+    } else if known < wanted {
+        let volumes = if wanted - known == 1 { "another volume" } else { "more volumes" };
+        format!("there are {known} of {wanted} volumes; add {volumes} with `raidtape add-volume DIR`, {again}")
     } else if here < wanted {
-        "too few volumes are here and can be written; mount the others, or add one with `raidtape add-volume DIR`, then run \
-         `raidtape protect`"
-            .to_owned()
+        format!(
+            "too few volumes are here and can be written; mount the others, or add one with `raidtape add-volume DIR`, {again}"
+        )
     } else {
         "run `raidtape protect`; where it finds no room, add a volume with `raidtape add-volume DIR`".to_owned()
     }
-}
-
-/// Makes copies until nothing is wanted any more, nothing can be done, or the limits say so.
-pub(super) fn give_copies(
-    repository: &Repository,
-    want: &Want,
-    limits: CopyLimits,
-    observer: &dyn Observer,
-) -> Result<Copied> {
-    let conn = repository.catalog.conn();
-    let all = redundancy::shortfall(conn, want)?;
-    observer.begin(Phase::Protect, Expected { items: Some(all.blocks), bytes: Some(all.missing_bytes) });
-    let mut copied = Copied::default();
-    let mut after = BlockNo(0);
-    let algo = repository.settings().hash;
-    loop {
-        let batch = redundancy::wanting(conn, want, after, BATCH)?;
-        let Some(last) = batch.last().map(|block| block.no) else { break };
-        let avoid: BTreeSet<VolumeId> = copied.failed.iter().copied().chain(want.leaving).collect();
-        let mut plan = Plan::new(repository, &avoid, limits.onto);
-        for (id, error) in std::mem::take(&mut plan.silent) {
-            copied.failed.insert(id);
-            copied.problems.push(format!("volume {} gets no more copies: {error}", name_of(repository, id)));
-        }
-        let mut jobs = BTreeMap::new();
-        for block in batch.iter().filter(|block| !copied.damaged.contains(&block.no)) {
-            let file = BlockFile { id: block.id, size: block.size, algo };
-            plan.put(block, (want, file), &mut jobs);
-        }
-        copied.beside.append(&mut plan.beside);
-        let failed_before = copied.failed.len();
-        make_copies(repository, jobs, (limits, &mut copied), observer)?;
-        if copied.is_cut_short {
-            break;
-        }
-        // What a failed volume was to take is planned once more, without it.
-        if copied.failed.len() == failed_before {
-            after = last;
-        }
-    }
-    for (one, other) in &copied.beside {
-        let (one, other) = (name_of(repository, *one), name_of(repository, *other));
-        observer.warn(&format!(
-            "volumes {one} and {other} are on one device, and no other has room: its loss takes both copies"
-        ));
-    }
-    Ok(copied)
-}
-
-/// What a thread tells.
-enum Outcome {
-    Made {
-        no: BlockNo,
-        block: BlockFile,
-        to: VolumeId,
-    },
-    Unread {
-        block: BlockId,
-        from: VolumeId,
-        what: String,
-    },
-    /// No copy of a block could be read.
-    Damaged(BlockNo),
-    TargetFailed {
-        to: VolumeId,
-        error: StoreError,
-    },
-    CutShort,
-}
-
-/// A volume that copies go to.
-struct Target {
-    id: VolumeId,
-    store: Arc<dyn Store>,
-}
-
-fn make_copies(
-    repository: &Repository,
-    jobs: BTreeMap<VolumeId, Vec<CopyJob>>,
-    (limits, copied): (CopyLimits, &mut Copied),
-    observer: &dyn Observer,
-) -> Result<()> {
-    let targets = jobs.into_iter().filter_map(|(id, jobs)| {
-        let store = Arc::clone(repository.volume(id)?.store());
-        Some((Target { id, store }, jobs))
-    });
-    let has_ended = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let (sender, outcomes) = unbounded();
-        for (target, jobs) in targets {
-            let (sender, has_ended) = (sender.clone(), &has_ended);
-            let work = move || copy_all(&target, jobs, (limits.deadline, has_ended), (&sender, observer));
-            if limits.is_alone {
-                work();
-                continue;
-            }
-            let thread = std::thread::Builder::new().name("copy".to_owned()).spawn_scoped(scope, work);
-            thread.map_err(|error| EngineError::Fault(format!("no thread can be started: {error}")))?;
-        }
-        drop(sender);
-        for outcome in outcomes {
-            let taken = take_in(repository, outcome, copied);
-            if taken.is_err() {
-                has_ended.store(true, Ordering::Relaxed);
-                return taken;
-            }
-        }
-        Ok(())
-    })
-}
-
-fn take_in(repository: &Repository, outcome: Outcome, copied: &mut Copied) -> Result<()> {
-    match outcome {
-        Outcome::Made { no, block, to } => {
-            blocks::put_copy(repository.catalog.conn(), no, to)?;
-            copied.blocks += 1;
-            copied.bytes += block.size;
-            let indexed = IndexedBlock { id: block.id, size: block.size, verified_ns: None };
-            copied.made.entry(to).or_default().push(indexed);
-        }
-        Outcome::Unread { block, from, what } => {
-            let volume = name_of(repository, from);
-            copied.problems.push(format!(
-                "block {block} on volume {volume} cannot be copied: {what}; `raidtape validate` names the files in it"
-            ));
-        }
-        Outcome::Damaged(no) => {
-            copied.damaged.insert(no);
-        }
-        Outcome::TargetFailed { to, error } => {
-            if copied.failed.insert(to) && !matches!(error, StoreError::NoSpace { .. }) {
-                let volume = name_of(repository, to);
-                copied.problems.push(format!("volume {volume} gets no more copies: {error}"));
-            }
-        }
-        Outcome::CutShort => copied.is_cut_short = true,
-    }
-    Ok(())
-}
-
-/// Works through the copies for one volume, until it fails.
-fn copy_all(
-    target: &Target,
-    jobs: Vec<CopyJob>,
-    (deadline, has_ended): (Option<Instant>, &AtomicBool),
-    (outcomes, observer): (&Sender<Outcome>, &dyn Observer),
-) {
-    for (index, job) in jobs.into_iter().enumerate() {
-        let is_late = index > 0 && deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if observer.is_cancelled() || is_late || has_ended.load(Ordering::Relaxed) {
-            let _ = outcomes.send(Outcome::CutShort);
-            return;
-        }
-        match copy_one(target, &job, (outcomes, observer)) {
-            Ok(outcome) => {
-                let _ = outcomes.send(outcome);
-            }
-            Err(CopyFailure::To(error)) => {
-                let _ = outcomes.send(Outcome::TargetFailed { to: target.id, error });
-                return;
-            }
-            Err(CopyFailure::Stopped | CopyFailure::From(_)) => {
-                let _ = outcomes.send(Outcome::CutShort);
-                return;
-            }
-        }
-        observer.advance(1, 0);
-    }
-}
-
-fn copy_one(
-    target: &Target,
-    job: &CopyJob,
-    (outcomes, observer): (&Sender<Outcome>, &dyn Observer),
-) -> std::result::Result<Outcome, CopyFailure> {
-    let made = Outcome::Made { no: job.no, block: job.block, to: target.id };
-    if is_there(target.store.as_ref(), &job.block).map_err(CopyFailure::To)? {
-        observer.advance(0, job.block.size);
-        return Ok(made);
-    }
-    for (from, store) in &job.from {
-        let stores = (store.as_ref(), target.store.as_ref());
-        match copy_block(stores, &job.block, Present::Replaced, observer) {
-            Ok(()) => return Ok(made),
-            Err(CopyFailure::From(what)) => {
-                let _ = outcomes.send(Outcome::Unread { block: job.block.id, from: *from, what });
-            }
-            Err(failure) => return Err(failure),
-        }
-    }
-    Ok(Outcome::Damaged(job.no))
 }
 
 /// Tells the volumes' own indexes what came. They are caches: a failure is only said.
@@ -386,6 +207,6 @@ pub(super) fn update_indexes(repository: &Repository, copied: &Copied, observer:
     }
 }
 
-fn name_of(repository: &Repository, id: VolumeId) -> String {
+pub(super) fn name_of(repository: &Repository, id: VolumeId) -> String {
     repository.volume(id).map_or_else(|| id.to_string(), |mounted| mounted.row.name.clone())
 }

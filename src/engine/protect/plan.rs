@@ -75,10 +75,10 @@ impl Plan {
         let counted: Vec<VolumeId> = block
             .copies
             .iter()
-            .filter(|copy| copy.is_counted && Some(copy.volume) != want.leaving)
+            .filter(|copy| copy.is_counted && !want.leaving.contains(&copy.volume))
             .map(|copy| copy.volume)
             .collect();
-        let is_readable = |id: VolumeId| block.copies.iter().any(|copy| copy.volume == id && copy.is_counted);
+        let is_readable = |id: VolumeId| block.copies.iter().any(|copy| copy.volume == id && copy.is_sound);
         let readable = self.places.iter().filter(|place| is_readable(place.id));
         let from: Vec<_> = readable.map(|place| (place.id, Arc::clone(&place.store))).collect();
         if from.is_empty() {
@@ -97,7 +97,7 @@ impl Plan {
             // What is damaged there is for a repair.
             let is_taken = |id: VolumeId| {
                 held.contains(&id)
-                    || block.copies.iter().any(|copy| copy.volume == id && (copy.is_bad || copy.is_counted))
+                    || block.copies.iter().any(|copy| copy.volume == id && (copy.is_bad || copy.is_sound))
             };
             let free = self.places.iter().enumerate();
             let free = free.filter(|(_, place)| place.room >= block.size && !is_taken(place.id));

@@ -4,6 +4,7 @@
 //! `chain` knows.
 
 mod chain;
+mod lonely;
 mod replicate;
 
 pub use chain::{Manifests, RunKey, put_manifest, take_out_passed_over};
@@ -48,6 +49,7 @@ pub fn recover(repository: &mut Repository, observer: &dyn Observer) -> Result<(
             runs::set_state(repository.catalog.conn(), run.seq, RunState::Aborted)?;
         }
     }
+    lonely::find_lonely(repository, observer)?;
     replicate_manifests(repository, observer)
 }
 
@@ -256,6 +258,8 @@ fn adopt_blocks(repository: &mut Repository, observer: &dyn Observer) -> Result<
         let Some(store) = repository.volume(volume).map(|mounted| Arc::clone(mounted.store())) else { continue };
         match read_orphan(store.as_ref(), id, settings.hash) {
             Ok(table) => {
+                // Who wrote it may have died before its name was durable.
+                store.settle(&layout::block_key(&id)).map_err(EngineError::store(&volume_name(repository, volume)))?;
                 let tx = repository.catalog.begin()?;
                 let numbers = blocks::numbers_for(&tx, &table)?;
                 let kind = ContainerKind::Block as u8;
@@ -270,6 +274,10 @@ fn adopt_blocks(repository: &mut Repository, observer: &dyn Observer) -> Result<
         }
     }
     Ok(())
+}
+
+fn volume_name(repository: &Repository, id: VolumeId) -> String {
+    repository.volume(id).map_or_else(|| id.to_string(), |mounted| mounted.row.name.clone())
 }
 
 fn read_orphan(store: &dyn Store, id: BlockId, algo: HashAlgo) -> std::result::Result<BlockTable, ReadError> {

@@ -80,6 +80,7 @@ fn of_bytes(report: &StatusReport, options: &StatusOptions, checks: &mut Vec<Che
         let next = "`raidtape validate` names the files, the next backup heals what its source still has";
         checks.push(critical("damage", format!("{blocks} damaged or missing; {next}")));
     }
+    of_redundancy(report, checks);
     let (all, never, due) = report.verification_bytes();
     if all == 0 {
         return;
@@ -93,6 +94,19 @@ fn of_bytes(report: &StatusReport, options: &StatusOptions, checks: &mut Vec<Che
     } else {
         ok("verification", format!("all bytes were verified or written within {limit}{never}"))
     });
+}
+
+fn of_redundancy(report: &StatusReport, checks: &mut Vec<Check>) {
+    let policy = report.redundancy;
+    let check = match report.blocks_under_protected {
+        0 if policy.copies() < 2 => return,
+        0 => ok("redundancy", format!("every block lies on {} volumes", policy.copies())),
+        lacking => {
+            let blocks = plural(lacking, "block");
+            warning("redundancy", format!("{blocks} on fewer volumes than {policy} wants; `raidtape protect` does it"))
+        }
+    };
+    checks.push(check);
 }
 
 fn of_volume(volume: &VolumeSummary, checks: &mut Vec<Check>) {

@@ -7,11 +7,13 @@ mod forecast;
 pub use forecast::{Forecast, forecast};
 
 use super::error::Result;
+use super::protect;
 use super::repository::Repository;
 use super::select::source_words;
 use super::volumes::{VolumeStanding, VolumeSummary, volumes_since};
 use crate::catalog::runs::{self, Run, RunState};
 use crate::model::ids::RunSeq;
+use crate::model::redundancy::Redundancy;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
@@ -76,7 +78,7 @@ impl Severity {
 pub struct Check {
     /// How bad it is.
     pub severity: Severity,
-    /// What kind of thing: run, unfinished, problems, damage, verification, volume, space.
+    /// What kind of thing: run, unfinished, problems, damage, redundancy, verification, volume, space.
     pub what: &'static str,
     /// The sentence.
     pub text: String,
@@ -127,6 +129,12 @@ pub struct StatusReport {
     pub sources: Vec<SourceStatus>,
     /// In the order in which they were added.
     pub volumes: Vec<VolumeSummary>,
+    /// On how many volumes blocks are to lie.
+    pub redundancy: Redundancy,
+    /// Blocks that lie on fewer.
+    pub blocks_under_protected: u64,
+    /// Their bytes.
+    pub bytes_under_protected: u64,
     /// Where there are enough runs.
     pub forecast: Option<Forecast>,
     /// When this was looked at, nanoseconds since 1970.
@@ -189,6 +197,7 @@ pub fn status(repository: &Repository, options: &StatusOptions, now_ns: i64) -> 
     let since_ns = now_ns.saturating_sub(i64::try_from(options.max_verify_age.as_nanos()).unwrap_or(i64::MAX));
     let volumes = volumes_since(repository, since_ns)?;
     let room = room(&volumes);
+    let lacking = protect::shortfall(repository)?;
     let complete: Vec<Run> = all.into_iter().filter(|run| run.state == RunState::Complete).collect();
     let mut report = StatusReport {
         state: Severity::Ok,
@@ -196,6 +205,9 @@ pub fn status(repository: &Repository, options: &StatusOptions, now_ns: i64) -> 
         checks: Vec::new(),
         sources,
         volumes,
+        redundancy: repository.settings().redundancy,
+        blocks_under_protected: lacking.blocks,
+        bytes_under_protected: lacking.bytes,
         forecast: forecast(&complete, room),
         now_ns,
     };

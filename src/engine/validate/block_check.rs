@@ -27,6 +27,8 @@ const FORGET_STEP: u64 = 8 << 20;
 pub(super) enum Damage {
     #[error("it is missing")]
     Missing,
+    #[error("it was on a volume that is given up or removed, and is nowhere else")]
+    GivenUp,
     #[error("it has {found} bytes, not {expected}")]
     Size { found: u64, expected: u64 },
     #[error("it cannot be read: {0}")]

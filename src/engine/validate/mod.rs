@@ -26,6 +26,7 @@ use super::recover;
 use super::repository::Repository;
 use crate::catalog::places::{self, BlockRow};
 use crate::catalog::{Catalog, CatalogError, blocks, damage, digests, runs};
+use block_check::Damage;
 use plan::Plan;
 use record::Outcomes;
 use scan::{Finding, Outcome, ScanSettings};
@@ -86,6 +87,7 @@ pub fn validate(
     observer.begin(Phase::Validate, expected);
 
     let mut outcomes = Outcomes::default();
+    outcomes.damaged.extend(plan.given_up.iter().map(|copy| (*copy, Damage::GivenUp)));
     // The catalog is checked beside the volumes: one waits for its processor, the other mostly for disks.
     let (reader, states_reader) = (repository.catalog.reader()?, repository.catalog.reader()?);
     let deadline = options.max_duration.and_then(|given| started.checked_add(given));

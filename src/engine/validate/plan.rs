@@ -3,6 +3,7 @@
 
 use super::{Level, ValidateOptions};
 use crate::catalog::places::BlockRow;
+use crate::catalog::volumes::VolumeState;
 use crate::engine::repository::Repository;
 use crate::model::ids::{BlockId, BlockNo, VolumeId};
 use crate::volume::store::Store;
@@ -34,6 +35,8 @@ pub(super) struct Plan {
     pub skipped: u64,
     pub away: u64,
     pub condemned: u64,
+    /// Blocks that no volume holds which is here or may come back, each with one on which it was.
+    pub given_up: Vec<(BlockNo, VolumeId)>,
 }
 
 impl Plan {
@@ -55,7 +58,14 @@ pub(super) fn plan(repository: &Repository, blocks: &[BlockRow], options: &Valid
     let mut wanted: Vec<&BlockRow> = blocks.iter().filter(|row| matches!(row.state.as_str(), "ok" | "bad")).collect();
     let all = wanted.len();
     wanted.retain(|row| row.volumes.iter().any(|id| repository.volume(*id).is_some()));
-    let (away, here) = ((all - wanted.len()) as u64, wanted.len());
+    let awaited: Vec<VolumeId> =
+        repository.away.iter().filter(|row| row.state != VolumeState::Lost).map(|row| row.id).collect();
+    let is_given_up =
+        |row: &&BlockRow| row.volumes.iter().all(|id| repository.volume(*id).is_none() && !awaited.contains(id));
+    let needed = blocks.iter().filter(|row| matches!(row.state.as_str(), "ok" | "bad"));
+    let given_up: Vec<_> =
+        needed.filter(is_given_up).map(|row| (row.no, row.volumes.first().copied().unwrap_or(VolumeId(0)))).collect();
+    let (away, here) = ((all - wanted.len() - given_up.len()) as u64, wanted.len());
     wanted.sort_by_key(|row| (row.state != "bad", row.verified_ns.unwrap_or(0), row.no));
     let mut left = sample_size(here, options.sample_percent);
     wanted.retain(|row| {
@@ -74,7 +84,7 @@ pub(super) fn plan(repository: &Repository, blocks: &[BlockRow], options: &Valid
             volumes.push(VolumeJobs { volume: mounted.row.id, store: Arc::clone(mounted.store()), jobs });
         }
     }
-    Plan { volumes, skipped: (here - wanted.len()) as u64, away, condemned }
+    Plan { volumes, skipped: (here - wanted.len()) as u64, away, condemned, given_up }
 }
 
 fn job_of(row: &BlockRow, level: Level) -> Job {

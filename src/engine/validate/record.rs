@@ -43,11 +43,14 @@ pub(super) fn record(repository: &mut Repository, rows: &[BlockRow], outcomes: &
     for row in rows.iter().filter(|row| hit.contains(&row.no)) {
         if row.volumes.iter().all(|volume| outcomes.is_damaged((row.no, *volume))) {
             blocks::mark_bad(&tx, row.no)?;
-        } else {
-            for volume in row.volumes.iter().filter(|volume| outcomes.is_damaged((row.no, **volume))) {
-                let is_missing = outcomes.damaged.get(&(row.no, *volume)) == Some(&Damage::Missing);
-                blocks::set_copy_state(&tx, row.no, (*volume, if is_missing { "missing" } else { "bad" }))?;
-            }
+        }
+        for volume in &row.volumes {
+            let state = match outcomes.damaged.get(&(row.no, *volume)) {
+                None | Some(Damage::GivenUp) => continue,
+                Some(Damage::Missing) => "missing",
+                Some(_) => "bad",
+            };
+            blocks::set_copy_state(&tx, row.no, (*volume, state))?;
         }
     }
     tx.commit().map_err(crate::catalog::CatalogError::from)?;

@@ -1,7 +1,7 @@
 //! `validate --repair`: a damaged copy is written anew from a sound one on another volume, and what was damaged is set
 //! aside under `quarantine/`. It stays there until a later check finds nothing wrong.
 //!
-//! Nothing is taken out of its place before the right bytes are on the same volume in full.
+//! Nothing is taken out of its place before the right bytes, hashed, were written to the same volume in full.
 
 use super::block_check::Damage;
 use super::record::Outcomes;
@@ -33,7 +33,7 @@ pub(super) fn repair(
     let damaged: Vec<((BlockNo, VolumeId), Damage)> =
         outcomes.damaged.iter().map(|(copy, damage)| (*copy, damage.clone())).collect();
     let (mut healed, mut failures) = (Healed::new(), HashMap::<VolumeId, u32>::new());
-    for ((no, volume), damage) in damaged {
+    for ((no, volume), damage) in damaged.into_iter().filter(|(_, damage)| *damage != Damage::GivenUp) {
         if observer.is_cancelled() {
             break;
         }

@@ -59,7 +59,10 @@ impl<'r> Toucher<'r> {
             if lost.is_empty() { format!("{damage}; all of its chunks can still be read") } else { damage.to_string() };
         Ok(Some(DamagedBlock {
             block: row.id,
-            volume: self.repository.volume_words(copy.1),
+            volume: match damage {
+                Damage::GivenUp => "no volume".to_owned(),
+                _ => self.repository.volume_words(copy.1),
+            },
             what,
             damaged_chunks: lost.len() as u64,
             files,
@@ -72,7 +75,7 @@ impl<'r> Toucher<'r> {
     fn lost_chunks(&mut self, row: &BlockRow, volume: VolumeId, damage: &Damage) -> Result<Vec<ChunkNo>> {
         let (table, numbers) = blocks::table_of(self.repository.catalog.conn(), row.no)?;
         let object = match damage {
-            Damage::Missing => None,
+            Damage::Missing | Damage::GivenUp => None,
             _ => self.open(row, volume),
         };
         let algo = self.repository.settings().hash;
