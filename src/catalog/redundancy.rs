@@ -50,11 +50,11 @@ pub struct WantingBlock {
 /// Which blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// All that are sound.
+    /// All.
     All,
-    /// Those of them that no record lists: an unfinished run's.
+    /// Those that no record lists: an unfinished run's.
     Unlisted,
-    /// Those of them that this volume holds.
+    /// Those that this volume holds.
     On(VolumeId),
 }
 
@@ -64,7 +64,10 @@ impl Scope {
             Self::All => "TRUE".to_owned(),
             Self::Unlisted => "b.run IS NULL".to_owned(),
             Self::On(volume) => {
-                format!("EXISTS(SELECT 1 FROM copies o WHERE o.block = b.id AND o.volume = {})", volume.0)
+                format!(
+                    "EXISTS(SELECT 1 FROM copies o WHERE o.block = b.id AND o.volume = {} AND o.state <> 'missing')",
+                    volume.0
+                )
             }
         }
     }
@@ -97,11 +100,11 @@ impl Want {
     }
 }
 
-/// How many sound blocks lie on fewer volumes than wanted.
+/// How many blocks lie on fewer volumes than wanted, damaged ones among them.
 pub fn shortfall(conn: &Connection, want: &Want) -> Result<Shortfall> {
     let sql = format!(
         "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(size * (?1 - counted)), 0)
-         FROM (SELECT b.size AS size, {} AS counted FROM blocks b WHERE b.state = 'ok' AND {}) WHERE counted < ?1",
+         FROM (SELECT b.size AS size, {} AS counted FROM blocks b WHERE b.state IN ('ok', 'bad') AND {}) WHERE counted < ?1",
         want.counted_sql(),
         want.scope.sql()
     );
@@ -258,9 +261,9 @@ mod tests {
             let found = shortfall(catalog.conn(), &want).unwrap();
             (found.blocks, found.bytes, found.missing_bytes)
         };
-        assert_eq!(short(want(Scope::All, 1)), (1, 100_000, 100_000));
-        assert_eq!(short(want(Scope::All, 2)), (3, 101_100, 201_100));
-        assert_eq!(short(want(Scope::All, 3)).0, 4);
+        assert_eq!(short(want(Scope::All, 1)), (2, 110_000, 110_000));
+        assert_eq!(short(want(Scope::All, 2)), (4, 111_100, 221_100));
+        assert_eq!(short(want(Scope::All, 3)).0, 5);
         assert_eq!(short(want(Scope::Unlisted, 2)), (1, 100, 100));
         assert_eq!(short(want(Scope::On(VolumeId(2)), 2)), (1, 1000, 1000));
         let leaving = Want { leaving: vec![VolumeId(2)], ..want(Scope::On(VolumeId(2)), 1) };

@@ -122,10 +122,8 @@ fn check_survivors(repository: &Repository, row: &VolumeRow, observer: &dyn Obse
                     Ok(Found::Sound) => break,
                     Ok(Found::Nothing) => "missing",
                     Ok(Found::Other) => "bad",
-                    Err(error) => {
-                        observer.warn(&format!("block {} on volume {}: {error}", block.id, mounted.row.name));
-                        "bad"
-                    }
+                    // It may be sound all the same; nothing is let go for it.
+                    Err(error) => return Err(EngineError::store(&mounted.row.name)(error)),
                 };
                 blocks::set_copy_state(conn, block.no, (copy.volume, state))?;
             }

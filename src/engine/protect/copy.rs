@@ -31,17 +31,21 @@ pub enum Unread {
     /// Nothing has its name.
     #[error("it is missing")]
     Missing,
-    /// It cannot be read, or is not what its name says.
+    /// It is not what its name says.
     #[error("{0}")]
     Bad(String),
+    /// The volume does not give it, now.
+    #[error("{0}")]
+    Unreadable(String),
 }
 
 impl Unread {
-    /// The state that a copy has then.
-    pub fn state(&self) -> &'static str {
+    /// The state that a copy has then, where that is known for good.
+    pub fn state(&self) -> Option<&'static str> {
         match self {
-            Self::Missing => "missing",
-            Self::Bad(_) => "bad",
+            Self::Missing => Some("missing"),
+            Self::Bad(_) => Some("bad"),
+            Self::Unreadable(_) => None,
         }
     }
 }
@@ -104,7 +108,8 @@ pub fn copy_block(
     let bad = |what: String| CopyFailure::From(Unread::Bad(what));
     let unread = |error: StoreError| match error {
         StoreError::NotFound { .. } => CopyFailure::From(Unread::Missing),
-        other => bad(other.to_string()),
+        StoreError::Truncated { .. } | StoreError::NotAnObject { .. } => bad(error.to_string()),
+        other => CopyFailure::From(Unread::Unreadable(other.to_string())),
     };
     let object = from.open(&key).map_err(unread)?;
     if object.len() != block.size {

@@ -137,7 +137,9 @@ fn take_in(repository: &Repository, outcome: Outcome, copied: &mut Copied) -> Re
             copied.made.entry(to).or_default().push(indexed);
         }
         Outcome::Unread { no, block, from, what } => {
-            blocks::set_copy_state(repository.catalog.conn(), no, (from, what.state()))?;
+            if let Some(state) = what.state() {
+                blocks::set_copy_state(repository.catalog.conn(), no, (from, state))?;
+            }
             let volume = name_of(repository, from);
             copied.problems.push(format!(
                 "block {block} on volume {volume} cannot be copied: {what}; `raidtape validate --repair` heals it from another"
@@ -145,8 +147,8 @@ fn take_in(repository: &Repository, outcome: Outcome, copied: &mut Copied) -> Re
         }
         Outcome::Damaged(no) => {
             copied.damaged.insert(no);
-            // One that is away may still be sound.
-            if !redundancy::copies(repository.catalog.conn(), no)?.iter().any(|copy| copy.is_counted) {
+            // One that is away, or could not be read just now, may still be sound.
+            if !redundancy::copies(repository.catalog.conn(), no)?.iter().any(|copy| copy.is_sound) {
                 blocks::mark_bad(repository.catalog.conn(), no)?;
             }
         }
