@@ -263,16 +263,20 @@ pub fn mark_listed(conn: &Connection, run: RunSeq) -> Result<()> {
 pub fn mark_bad(conn: &Connection, block: BlockNo) -> Result<()> {
     conn.execute("UPDATE blocks SET state = 'bad' WHERE id = ?1 AND state IN ('ok', 'bad')", [block.0])?;
     promote_further_places(conn, block)?;
-    for rows in ["live", "pending"] {
-        let sql = format!(
-            "WITH hit(no) AS (SELECT no FROM chunks WHERE seg IN (SELECT id FROM segments WHERE block = ?1))
-             UPDATE {rows} SET marks = marks | 2 WHERE mode >> 12 = 8 AND obj IN (
-               SELECT t.id FROM hit JOIN contents t
-                 ON t.chunk BETWEEN hit.no - 255 AND hit.no AND t.chunk + t.n > hit.no AND +t.chunk > 0
-               UNION SELECT e.content FROM hit JOIN extents e
-                 ON e.chunk BETWEEN hit.no - 255 AND hit.no AND e.chunk + e.n > hit.no AND +e.chunk > 0)"
-        );
-        conn.execute(&sql, [block.0])?;
+    // By the contents one by one: their rows are found by an index then.
+    let mut select = conn.prepare_cached(
+        "WITH hit(no) AS (SELECT no FROM chunks WHERE seg IN (SELECT id FROM segments WHERE block = ?1))
+         SELECT t.id FROM hit CROSS JOIN contents t
+           ON t.chunk BETWEEN hit.no - 255 AND hit.no AND t.chunk + t.n > hit.no AND +t.chunk > 0
+         UNION SELECT e.content FROM hit CROSS JOIN extents e
+           ON e.chunk BETWEEN hit.no - 255 AND hit.no AND e.chunk + e.n > hit.no AND +e.chunk > 0",
+    )?;
+    let has_pending: bool = conn.query_row("SELECT EXISTS(SELECT 1 FROM pending)", [], |row| row.get(0))?;
+    for content in select.query_map([block.0], |row| row.get::<_, i64>(0))?.collect::<rusqlite::Result<Vec<_>>>()? {
+        for rows in ["live", "pending"].into_iter().take(if has_pending { 2 } else { 1 }) {
+            let sql = format!("UPDATE {rows} SET marks = marks | 2 WHERE obj = ?1 AND mode >> 12 = 8");
+            conn.prepare_cached(&sql)?.execute([content])?;
+        }
     }
     Ok(())
 }

@@ -72,6 +72,8 @@ pub struct BlockRow {
     pub volumes: Vec<VolumeId>,
     /// When it was verified last, by the oldest of its copies.
     pub verified_ns: Option<i64>,
+    /// A copy is known to be damaged or missing.
+    pub has_bad_copy: bool,
 }
 
 const PLACE_COLUMNS: &str = "s.id, s.block, s.off, s.stored, s.raw, s.codec";
@@ -181,7 +183,8 @@ pub fn further_places(conn: &Connection, no: ChunkNo) -> Result<Vec<SegmentPlace
 
 const BLOCK_SELECT: &str = "SELECT b.id, b.name, b.size, b.state,
      (SELECT group_concat(p.volume) FROM copies p WHERE p.block = b.id),
-     (SELECT min(coalesce(p.verified_ns, 0)) FROM copies p WHERE p.block = b.id) AS verified FROM blocks b";
+     (SELECT min(coalesce(p.verified_ns, 0)) FROM copies p WHERE p.block = b.id) AS verified,
+     EXISTS(SELECT 1 FROM copies p WHERE p.block = b.id AND p.state <> 'ok') FROM blocks b";
 
 fn block_from_row(row: &Row<'_>) -> rusqlite::Result<BlockRow> {
     let volumes: Option<String> = row.get(4)?;
@@ -196,6 +199,7 @@ fn block_from_row(row: &Row<'_>) -> rusqlite::Result<BlockRow> {
             .filter_map(|id| id.parse().ok().map(VolumeId))
             .collect(),
         verified_ns: row.get::<_, Option<i64>>(5)?.filter(|at_ns| *at_ns > 0),
+        has_bad_copy: row.get(6)?,
     })
 }
 

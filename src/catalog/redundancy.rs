@@ -203,10 +203,11 @@ pub fn lonely(conn: &Connection) -> Result<Vec<LonelyBlock>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Blocks without a copy that could be had count as damaged from now on. Returns how many were not known to.
-pub fn mark_lonely(conn: &Connection) -> Result<usize> {
+/// Blocks without a copy that could be had count as damaged from now on, so many at most. Returns how many were not known to.
+pub fn mark_lonely(conn: &Connection, limit: usize) -> Result<usize> {
     let mut news = lonely(conn)?;
     news.retain(|block| !block.is_bad);
+    news.truncate(limit);
     news.iter().try_for_each(|block| blocks::mark_bad(conn, block.no))?;
     Ok(news.len())
 }
@@ -280,7 +281,7 @@ mod tests {
         assert_eq!(found[1].copies, [copy(3, false, true)]);
         let alone: Vec<i64> = lonely(catalog.conn()).unwrap().iter().map(|block| block.no.0).collect();
         assert_eq!(alone, [4, 5]);
-        assert_eq!((mark_lonely(catalog.conn()).unwrap(), bad_blocks(catalog.conn()).unwrap()), (1, 2));
+        assert_eq!((mark_lonely(catalog.conn(), 9).unwrap(), bad_blocks(catalog.conn()).unwrap()), (1, 2));
         assert_eq!(bad_on(catalog.conn(), VolumeId(3)).unwrap(), (1, 100_000));
         assert!(has_bad_copies(catalog.conn()).unwrap());
         assert_eq!(wanting(catalog.conn(), &want(Scope::All, 2), BlockNo(0), 1).unwrap().len(), 1);

@@ -134,11 +134,11 @@ pub fn put_named(conn: &Connection, uuid: VolumeUuid, reserve: Reserve) -> Resul
 }
 
 /// Takes in what a record says of a volume: its identity and name where it is not known, and whether it was given up or
-/// removed when the record was written.
+/// removed when the record was written; records of earlier releases do not tell that.
 pub fn put_told(
     conn: &Connection,
     (uuid, name): (VolumeUuid, &str),
-    told: Option<&str>,
+    (tells_states, told): (bool, Option<&str>),
     reserve: Reserve,
 ) -> Result<()> {
     let (id, state) = match find(conn, uuid)? {
@@ -149,7 +149,7 @@ pub fn put_told(
     match gone.into_iter().find(|state| Some(state.word()) == told) {
         Some(told) if told != state => set_state(conn, id, told),
         // It was taken back since.
-        None if gone.contains(&state) => set_state(conn, id, VolumeState::Active),
+        None if tells_states && gone.contains(&state) => set_state(conn, id, VolumeState::Active),
         _ => Ok(()),
     }
 }
@@ -169,7 +169,8 @@ pub fn set_state(conn: &Connection, id: VolumeId, state: VolumeState) -> Result<
 /// Forgets what lies on a volume, and that it is one of the repository's. Its identity stays known.
 pub fn remove(conn: &Connection, id: VolumeId) -> Result<()> {
     for sql in [
-        "DELETE FROM copies WHERE volume = ?1",
+        // A damaged block keeps its rows: what is lost is told by them.
+        "DELETE FROM copies WHERE volume = ?1 AND block NOT IN (SELECT id FROM blocks WHERE state = 'bad')",
         "DELETE FROM sidecars WHERE volume = ?1",
         "UPDATE dirs SET volume = NULL WHERE volume = ?1",
         "UPDATE volumes SET path = NULL WHERE id = ?1",

@@ -116,6 +116,12 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
         for volume in &report.volumes_away {
             session.warn(&format!("volume {volume} was not here; it gets the record of this run when it is back"));
         }
+        if report.blocks_damaged > 0 {
+            let blocks = words::plural(report.blocks_damaged, "block");
+            session.warn(&format!(
+                "{blocks} of this run damaged on the disk already; back up again, and look at that disk"
+            ));
+        }
         if report.copying_interrupted {
             session.warn(
                 "interrupted while blocks were copied to further volumes; the run is saved, `raidtape protect` goes on",
@@ -132,6 +138,7 @@ pub fn run(session: &mut Session, args: &BackupArgs) -> anyhow::Result<Exit> {
         problems::print(&report.problems, session.global.verbose);
     }
     Ok(match report.blocks_under_protected {
+        _ if report.blocks_damaged > 0 => Exit::Damage,
         _ if !report.problems.is_empty() => Exit::SomeUnread,
         0 => Exit::Done,
         _ => Exit::UnderProtected,
@@ -262,6 +269,7 @@ struct Summary<'a> {
     redundancy: Redundancy,
     blocks_copied: u64,
     bytes_copied: u64,
+    blocks_damaged: u64,
     copying_interrupted: bool,
     blocks_under_protected: u64,
     bytes_under_protected: u64,
@@ -295,6 +303,7 @@ impl<'a> From<&'a BackupReport> for Summary<'a> {
             redundancy: report.redundancy,
             blocks_copied: report.blocks_copied,
             bytes_copied: report.bytes_copied,
+            blocks_damaged: report.blocks_damaged,
             copying_interrupted: report.copying_interrupted,
             blocks_under_protected: report.blocks_under_protected,
             bytes_under_protected: report.bytes_under_protected,

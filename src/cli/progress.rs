@@ -22,7 +22,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 /// A phase shorter than this shows no bar: nothing flickers by.
 const SHOW_AFTER: Duration = Duration::from_millis(400);
 /// The same for a command that looks around: it is to say something within 200 ms.
-const SHOW_SOON_AFTER: Duration = Duration::from_millis(150);
+const SHOW_SOON_AFTER: Duration = Duration::from_millis(120);
 
 /// What is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +189,7 @@ fn draw_until_over(shared: &Shared) {
     let mut stage = shared.stage();
     while !stage.is_over {
         stage =
-            shared.wake.wait_timeout(stage, TICK.min(shared.show_after / 2)).unwrap_or_else(PoisonError::into_inner).0;
+            shared.wake.wait_timeout(stage, TICK.min(shared.show_after / 4)).unwrap_or_else(PoisonError::into_inner).0;
         if stage.is_over {
             return;
         }

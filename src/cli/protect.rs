@@ -47,6 +47,12 @@ pub fn run(session: &mut Session, args: &ProtectArgs) -> anyhow::Result<Exit> {
             words::duration(report.duration_s)
         ));
     }
+    if report.blocks_damaged > 0 {
+        let blocks = words::plural(report.blocks_damaged, "block");
+        session.warn(&format!(
+            "{blocks} damaged in every copy; `raidtape validate` names the files, a backup heals what its source still has"
+        ));
+    }
     match report.blocks_under_protected {
         0 => session.out.say(&all_words(&report)),
         left => {

@@ -144,7 +144,7 @@ fn figures(report: &StatusReport, options: &StatusOptions) -> String {
     let (bytes, never, due) = report.verification_bytes();
     all.push(format!("'unverified'={}%;0", percent(due, bytes)));
     all.push(format!("'never verified'={}%", percent(never, bytes)));
-    all.push(format!("'damaged blocks'={};;0", report.bad_blocks()));
+    all.push(format!("'damaged blocks'={};;0", report.blocks_damaged));
     all.push(format!("'under-protected blocks'={};0", report.blocks_under_protected));
     all.push(format!("'stored'={}B", report.volumes.iter().map(stored).fold(0, u64::saturating_add)));
     if let Some(days) = report.forecast.and_then(|forecast| forecast.days_left) {

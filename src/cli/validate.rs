@@ -5,6 +5,7 @@ use super::session::Session;
 use super::{values, words};
 use clap::Args;
 use raidtape::engine::Exit;
+use raidtape::engine::protect::shortfall_words;
 use raidtape::engine::repository::Access;
 use raidtape::engine::validate::{DamagedBlock, Level, ValidateOptions, ValidateReport, validate};
 use std::num::NonZeroUsize;
@@ -76,13 +77,13 @@ pub fn run(session: &mut Session, args: &ValidateArgs) -> anyhow::Result<Exit> {
     if session.out.is_json {
         session.out.document("summary", &report);
     } else {
-        print(&mut session.out, &report, session.global.verbose);
+        print(&mut session.out, &report, (session.global.verbose, &shortfall_words(&repository)));
     }
     Ok(report.exit())
 }
 
 /// Problems on stderr, the tally and at last the verdict on stdout.
-fn print(out: &mut Output, report: &ValidateReport, is_verbose: bool) {
+fn print(out: &mut Output, report: &ValidateReport, (is_verbose, next): (bool, &str)) {
     for block in &report.damaged {
         print_block(block, is_verbose);
     }
@@ -100,9 +101,7 @@ fn print(out: &mut Output, report: &ValidateReport, is_verbose: bool) {
     }
     if report.blocks_under_protected > 0 {
         let blocks = words::plural(report.blocks_under_protected, "block");
-        stderr_line(&format!(
-            "raidtape: note: {blocks} on fewer volumes than the redundancy wants; run `raidtape protect`"
-        ));
+        stderr_line(&format!("raidtape: note: {blocks} on fewer volumes than the redundancy wants: {next}"));
     }
     out.say(&tally(report));
     match verdict(report) {

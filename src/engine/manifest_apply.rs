@@ -167,7 +167,8 @@ impl<'c> ManifestApply<'c> {
         let listed: Vec<ManifestVolume> = serde_json::from_slice(body).map_err(|_| FormatError::Invalid("volumes"))?;
         for volume in listed {
             let identity = (volume.uuid, volume.name.as_str());
-            volumes::put_told(self.conn, identity, volume.state.as_deref(), self.reserve)?;
+            let told = (self.meta.redundancy.is_some(), volume.state.as_deref());
+            volumes::put_told(self.conn, identity, told, self.reserve)?;
         }
         Ok(())
     }

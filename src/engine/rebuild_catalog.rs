@@ -311,7 +311,7 @@ fn note_missing(catalog: &mut Catalog, missing: &[(BlockNo, VolumeId)], report: 
         }
     }
     // Also what lay only on volumes that were given up or removed.
-    redundancy::mark_lonely(&tx)?;
+    redundancy::mark_lonely(&tx, usize::MAX)?;
     blocks::condemn_superseded(&tx)?;
     tx.commit().map_err(CatalogError::from)?;
     Ok(())

@@ -5,6 +5,7 @@ use super::error::{EngineError, Exit, Result};
 use super::observer::{Expected, Observer, Phase};
 use super::protect::copy::{BlockFile, Found, look};
 use super::protect::{CopyLimits, give_copies, make_ready, shortfall, update_indexes};
+use super::recover::settle_records;
 use super::repository::Repository;
 use super::volumes::named;
 use crate::catalog::redundancy::{self, Scope, Want};
@@ -77,8 +78,21 @@ pub fn remove_volume(repository: &mut Repository, name: &str, observer: &dyn Obs
     if alone.blocks > 0 {
         let (blocks, bytes) = (alone.blocks, alone.bytes);
         return Err(EngineError::NoVolume(format!(
-            "volume {name} stays: {blocks} of its blocks ({bytes} bytes) could not be copied to a volume that is here; free some \
-             space on the others, or add one with `raidtape add-volume DIR`, then give the same command again"
+            "volume {name} stays: {blocks} of its blocks ({bytes} bytes) could not be copied to a volume that is here; {}, then give the \
+             same command again",
+            if redundancy::has_bad_copies(repository.catalog.conn())? {
+                "some copies there are damaged: heal them with `raidtape validate --repair`"
+            } else {
+                "free some space on the others, or add one with `raidtape add-volume DIR`"
+            }
+        )));
+    }
+    let gone = settle_records(repository, row.id, observer)?;
+    if let Some(first) = gone.first() {
+        return Err(EngineError::Damage(format!(
+            "volume {name} stays: the records of {} runs, the first is run {first}, are sound on no volume; `raidtape validate` says \
+             more",
+            gone.len()
         )));
     }
     let path = repository.volume(row.id).map(|mounted| mounted.volume.root.display().to_string()).unwrap_or_default();

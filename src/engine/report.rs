@@ -59,9 +59,9 @@ pub fn report(
     now_ns: i64,
     observer: &dyn Observer,
 ) -> Result<RepositoryReport> {
-    let stats = stats::stats(repository, &StatsOptions::default())?;
-    let passes = stats.sources.len().min(DIR_SOURCES_MAX) as u64;
+    let passes = runs::sources(repository.catalog.conn())?.len().min(DIR_SOURCES_MAX) as u64;
     observer.begin(Phase::Report, Expected { items: Some(passes + 3), bytes: None });
+    let stats = stats::stats(repository, &StatsOptions::default())?;
     observer.advance(1, 0);
     let status = status(repository, options, now_ns)?;
     observer.advance(1, 0);

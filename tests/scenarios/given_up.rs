@@ -198,3 +198,97 @@ fn a_copy_of_a_volume_is_no_replacement() {
     bench.run(&["replace-volume", "disk2", "clone"]).with_code(2).with_sentence(&["disk1", "copy"]);
     bench.assert_reverts(1, &tree);
 }
+
+/// Changes bytes in every file below a directory.
+fn damage_all(dir: &std::path::Path) {
+    for entry in walkdir::WalkDir::new(dir).into_iter().flatten().filter(|entry| entry.file_type().is_file()) {
+        flip(entry.path(), 300);
+    }
+}
+
+#[test]
+fn a_disk_is_not_let_go_for_records_that_are_rotten_elsewhere() {
+    let (bench, tree) = one_run(&["disk1", "disk2"], &TWO);
+    change(&bench.src(), 3);
+    bench.backup();
+    let later = snapshot(&bench.src());
+    damage_all(&bench.path("disk1/runs"));
+    let said = bench.run(&["remove-volume", "disk2"]).with_code(6);
+    assert!(said.err.contains("record of run 1") && said.err.contains("written anew"), "{said:#?}");
+    fs::remove_dir_all(bench.path("disk2")).unwrap();
+    fs::remove_file(bench.path(bench.catalog())).unwrap();
+    bench.run(&["rebuild-catalog", "--volume", "disk1"]);
+    bench.assert_reverts(1, &tree);
+    bench.assert_reverts(2, &later);
+}
+
+#[test]
+fn after_the_only_disk_died_the_next_run_can_be_rebuilt_again() {
+    let (bench, _) = one_run(&["disk1"], &SMALL);
+    fs::rename(bench.path("disk1"), bench.path("dead")).unwrap();
+    bench.run(&["replace-volume", "disk1", "disk2"]).with_code(4);
+    bench.backup();
+    write(&bench.src(), "later", b"later");
+    let tree = snapshot(&bench.src());
+    let run = bench.backup()["run"].as_i64().unwrap();
+    let report = bench.json(&["validate", "--deep"], 0);
+    assert!(report["manifests_checked"].as_u64() >= Some(2), "{report}");
+    fs::remove_file(bench.path(bench.catalog())).unwrap();
+    bench.run(&["rebuild-catalog", "--volume", "disk2"]);
+    bench.assert_reverts(run, &tree);
+    bench.backup();
+    bench.assert_all_good();
+    // And rot in what took the place of the old records is damage.
+    damage_all(&bench.path("disk2/runs"));
+    bench.run(&["validate"]).with_code(4);
+}
+
+#[test]
+fn what_a_disk_holds_that_is_taken_back_is_not_stored_again() {
+    let (bench, _) = one_run(&["disk1", "disk2"], &SMALL);
+    fs::remove_file(bench.path("src/much")).unwrap();
+    bench.backup();
+    fs::rename(bench.path("disk2"), bench.path("away")).unwrap();
+    bench.run(&["remove-volume", "disk2", "--lost"]).with_code(4);
+    fs::rename(bench.path("away"), bench.path("disk2")).unwrap();
+    let report = bench.backup();
+    assert_eq!((&report["data_added"], &report["data_added_packed"]), (&0.into(), &0.into()), "{report}");
+    bench.assert_all_good();
+    bench.run(&["status"]).with_code(0);
+}
+
+#[test]
+fn a_block_that_is_damaged_here_and_there_heals_from_both() {
+    let (bench, tree) = one_run(&["disk1", "disk2"], &TWO);
+    let (name, path) =
+        bench.blocks("disk1").into_iter().max_by_key(|(_, path)| path.metadata().unwrap().len()).unwrap();
+    flip(&path, 1_000_000);
+    flip(&bench.blocks("disk2")[&name], 7_000_000);
+    for entry in fs::read_dir(bench.src()).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+    }
+    write(&bench.src(), "only", b"this");
+    bench.run(&["validate", "--repair"]).with_code(4);
+    bench.json(&["backup", "src"], 0);
+    bench.assert_reverts(1, &tree);
+    bench.json(&["backup", "src"], 0);
+    bench.assert_reverts(1, &tree);
+    bench.assert_all_good();
+    bench.run(&["protect"]).with_code(0);
+}
+
+#[test]
+fn a_copy_that_is_known_to_be_damaged_is_never_left_out_of_a_check() {
+    let (bench, _) = one_run(&["disk1", "disk2"], &TWO);
+    bench.run(&["validate"]).with_code(0);
+    flip(bench.blocks("disk1").values().next().unwrap(), 1000);
+    bench.run(&["validate"]).with_code(4);
+    for args in [&["validate", "--max-age", "30d"][..], &["validate", "--quick"], &["validate", "--sample", "1%"]] {
+        bench.run(args).with_code(4);
+    }
+    let status = bench.run(&["status"]).with_code(1);
+    assert!(status.out.contains("--repair"), "{status:#?}");
+    bench.run(&["validate", "--max-age", "30d", "--repair"]).with_code(0);
+    bench.run(&["status"]).with_code(0);
+}

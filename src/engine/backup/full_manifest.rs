@@ -11,6 +11,7 @@ use crate::engine::error::Result;
 use crate::engine::manifest_file::ManifestSink;
 use crate::engine::manifest_write::{ManifestEncoder, Mentioned, RowSource, RowVisitor};
 use crate::engine::observer::Observer;
+use crate::engine::recover::is_lacking;
 use crate::engine::repository::Repository;
 use crate::format::layout::{self, ManifestCopy};
 use crate::format::manifest::{Encoding, ManifestMeta};
@@ -51,7 +52,9 @@ pub fn write_if_due(
     let Some(run) = runs::get(conn, seq)? else { return Ok(()) };
     let counts = &run.counts;
     let has_changes = [counts.added, counts.modified, counts.metadata, counts.deleted].iter().any(|count| *count > 0);
-    if run.prev.is_none() || !has_changes || !runs::is_full_due(conn, source.id)? {
+    let is_due = run.prev.is_some() && has_changes && runs::is_full_due(conn, source.id)?;
+    // Where earlier records are gone for good, those after them lead nowhere without it.
+    if !is_due && !is_lacking(repository, source.id)? {
         return Ok(());
     }
     let meta = ManifestMeta {

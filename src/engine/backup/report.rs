@@ -42,6 +42,8 @@ pub struct BackupReport {
     pub blocks_copied: u64,
     /// Their bytes.
     pub bytes_copied: u64,
+    /// Blocks of this run that proved damaged when they were read to be copied: the next backup stores them again.
+    pub blocks_damaged: u64,
     /// Copying was interrupted; the run is saved all the same.
     pub copying_interrupted: bool,
     /// Blocks of the whole repository that lie on fewer volumes than the policy wants.
@@ -85,6 +87,7 @@ pub(super) fn report(
         redundancy: repository.settings().redundancy,
         blocks_copied: copied.blocks,
         bytes_copied: copied.bytes,
+        blocks_damaged: copied.bad,
         copying_interrupted: copied.is_cut_short,
         blocks_under_protected: under_protected.blocks,
         bytes_under_protected: under_protected.bytes,

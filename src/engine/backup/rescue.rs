@@ -51,7 +51,12 @@ pub fn rescue_blocks(repository: &Repository) -> Result<Vec<RescueBlock>> {
     let mut found = Vec::new();
     for no in blocks::bad_ones(conn)? {
         let row = places::block(conn, no)?;
-        let Some(mounted) = row.volumes.iter().find_map(|volume| repository.volume(*volume)) else { continue };
+        // Another copy may have what one has not.
+        let stores: Vec<_> =
+            row.volumes.iter().filter_map(|volume| Some(Arc::clone(repository.volume(*volume)?.store()))).collect();
+        if stores.is_empty() {
+            continue;
+        }
         let (table, numbers) = blocks::table_of(conn, no)?;
         let mut numbers = numbers.into_iter();
         let mut segments = Vec::new();
@@ -76,7 +81,7 @@ pub fn rescue_blocks(repository: &Repository) -> Result<Vec<RescueBlock>> {
                 segments.push(RescueSegment { place, wanted });
             }
         }
-        found.push(RescueBlock { id: row.id, store: Arc::clone(mounted.store()), segments });
+        found.extend(stores.into_iter().map(|store| RescueBlock { id: row.id, store, segments: segments.clone() }));
     }
     Ok(found)
 }

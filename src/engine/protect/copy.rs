@@ -76,6 +76,9 @@ pub enum Found {
 pub fn look(store: &dyn Store, block: &BlockFile) -> Result<Found, StoreError> {
     let key = layout::block_key(&block.id);
     match store.head(&key)? {
+        None if store.head(layout::LABEL)?.is_none() => {
+            return Err(StoreError::NotFound { key: layout::LABEL.to_owned() });
+        }
         None => return Ok(Found::Nothing),
         Some(size) if size != block.size => return Ok(Found::Other),
         Some(_) => {}
@@ -107,7 +110,10 @@ pub fn copy_block(
     let key = layout::block_key(&block.id);
     let bad = |what: String| CopyFailure::From(Unread::Bad(what));
     let unread = |error: StoreError| match error {
-        StoreError::NotFound { .. } => CopyFailure::From(Unread::Missing),
+        // Nothing is there either when the whole volume went away.
+        StoreError::NotFound { .. } if from.head(layout::LABEL).is_ok_and(|label| label.is_some()) => {
+            CopyFailure::From(Unread::Missing)
+        }
         StoreError::Truncated { .. } | StoreError::NotAnObject { .. } => bad(error.to_string()),
         other => CopyFailure::From(Unread::Unreadable(other.to_string())),
     };

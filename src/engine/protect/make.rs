@@ -150,6 +150,7 @@ fn take_in(repository: &Repository, outcome: Outcome, copied: &mut Copied) -> Re
             // One that is away, or could not be read just now, may still be sound.
             if !redundancy::copies(repository.catalog.conn(), no)?.iter().any(|copy| copy.is_sound) {
                 blocks::mark_bad(repository.catalog.conn(), no)?;
+                copied.bad += 1;
             }
         }
         Outcome::TargetFailed { to, error } => {

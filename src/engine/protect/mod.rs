@@ -77,6 +77,8 @@ pub(super) struct Copied {
     pub bytes: u64,
     pub problems: Vec<String>,
     pub damaged: BTreeSet<BlockNo>,
+    /// Those among them of which every copy is known to be damaged.
+    pub bad: u64,
     /// The end was not reached: for want of time, or because the user asked.
     pub is_cut_short: bool,
     made: BTreeMap<VolumeId, Vec<IndexedBlock>>,
@@ -91,6 +93,7 @@ impl Copied {
         self.bytes += more.bytes;
         self.problems.append(&mut more.problems);
         self.damaged.append(&mut more.damaged);
+        self.bad += more.bad;
         self.is_cut_short |= more.is_cut_short;
         for (volume, mut made) in more.made {
             self.made.entry(volume).or_default().append(&mut made);

@@ -4,22 +4,32 @@
 
 use crate::catalog::redundancy;
 use crate::catalog::{CatalogError, blocks};
-use crate::engine::error::Result;
-use crate::engine::observer::Observer;
+use crate::engine::error::{EngineError, Result};
+use crate::engine::observer::{Expected, Observer, Phase};
 use crate::engine::protect::copy::{BlockFile, Found, look};
 use crate::engine::repository::{Mounted, Repository};
+
+/// Blocks that are marked in one transaction.
+const MARKED_AT_ONCE: usize = 100;
 
 /// Looks for them where no row says that they are, by name, and hashes what is there.
 pub(super) fn find_lonely(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
     let conn = repository.catalog.conn();
     let (algo, mut found) = (repository.settings().hash, 0_u64);
-    for block in redundancy::lonely(conn)? {
+    let lonely = redundancy::lonely(conn)?;
+    if lonely.is_empty() {
+        return Ok(());
+    }
+    let bytes = lonely.iter().map(|block| block.size).sum();
+    observer.begin(Phase::Validate, Expected { items: Some(lonely.len() as u64), bytes: Some(bytes) });
+    for block in lonely {
+        if observer.is_cancelled() {
+            return Err(EngineError::Interrupted);
+        }
         let copies = redundancy::copies(conn, block.no)?;
         let file = BlockFile { id: block.id, size: block.size, algo };
         // Where one is known to be damaged, `validate` looks again.
-        let is_known = |mounted: &&Mounted| {
-            copies.iter().any(|copy| copy.volume == mounted.row.id && (copy.is_sound || copy.is_bad))
-        };
+        let is_known = |mounted: &&Mounted| copies.iter().any(|copy| copy.volume == mounted.row.id && copy.is_bad);
         for mounted in repository.mounted.iter().filter(|mounted| !is_known(mounted)) {
             match look(mounted.store().as_ref(), &file) {
                 Ok(Found::Sound) => {
@@ -27,22 +37,41 @@ pub(super) fn find_lonely(repository: &mut Repository, observer: &dyn Observer) 
                     blocks::mark_sound(conn, block.no)?;
                     found += 1;
                 }
-                Ok(_) => {}
+                // Nobody needs to look again.
+                Ok(other) => {
+                    let state = if other == Found::Nothing { "missing" } else { "bad" };
+                    blocks::set_copy_state(conn, block.no, (mounted.row.id, state))?;
+                }
                 Err(error) => observer.warn(&format!("block {} on volume {}: {error}", block.id, mounted.row.name)),
             }
         }
     }
     if found > 0 {
-        observer.warn(&format!("{found} copies of blocks were found on the volumes and are in the catalog now"));
+        observer.warn(&format!("blocks were found again, {found} copies of them, on the volumes, and count again"));
     }
-    let tx = repository.catalog.begin()?;
-    let gone = redundancy::mark_lonely(&tx)?;
-    tx.commit().map_err(CatalogError::from)?;
+    let gone = mark_in_steps(repository, observer)?;
     if gone > 0 {
         observer.warn(&format!(
-            "{gone} blocks are on no volume any more and count as damaged; `raidtape validate` names their files, and the next \
+            "blocks that are on no volume any more, and count as damaged: {gone}; `raidtape validate` names their files, and the next \
              backup stores again what its source still has"
         ));
     }
     Ok(())
+}
+
+/// In several transactions, between which it can be stopped: a disk has thousands of blocks.
+fn mark_in_steps(repository: &mut Repository, observer: &dyn Observer) -> Result<usize> {
+    let mut gone = 0;
+    loop {
+        let tx = repository.catalog.begin()?;
+        let marked = redundancy::mark_lonely(&tx, MARKED_AT_ONCE)?;
+        tx.commit().map_err(CatalogError::from)?;
+        gone += marked;
+        if marked < MARKED_AT_ONCE {
+            return Ok(gone);
+        }
+        if observer.is_cancelled() {
+            return Err(EngineError::Interrupted);
+        }
+    }
 }

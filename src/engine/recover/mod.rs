@@ -7,6 +7,8 @@ mod chain;
 mod lonely;
 mod replicate;
 
+pub use replicate::{is_covered, is_lacking, settle_records};
+
 pub use chain::{Manifests, RunKey, put_manifest, take_out_passed_over};
 
 use super::block_file::{ReadError, read_header, read_table};

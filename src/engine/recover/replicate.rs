@@ -9,7 +9,7 @@ use crate::engine::observer::Observer;
 use crate::engine::repository::{Mounted, Repository};
 use crate::format::container::FormatError;
 use crate::format::layout::{self, ManifestCopy};
-use crate::model::ids::{RepositoryUuid, VolumeId};
+use crate::model::ids::{RepositoryUuid, RunSeq, SourceId, VolumeId};
 use crate::volume::store::{Object, Store, StoreError};
 use std::collections::BTreeSet;
 
@@ -55,22 +55,94 @@ pub(super) fn replicate_manifests(repository: &mut Repository, observer: &dyn Ob
 fn give_records(repository: &Repository, id: VolumeId, complete: &[Run], observer: &dyn Observer) -> Result<u64> {
     let Some(mounted) = repository.volume(id) else { return Ok(0) };
     let held = records_on(mounted)?;
-    let mut missing = 0;
+    let mut given_by_none = Vec::new();
     for run in complete {
         let key = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
         if held.contains(&key) {
             continue;
         }
-        missing += u64::from(!copy_manifest(repository, id, (run, ManifestCopy::First), observer)?);
+        if !copy_manifest(repository, id, (run, ManifestCopy::First), observer)? {
+            given_by_none.push(run);
+        }
         let full = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::Full);
         if !held.contains(&full) {
             copy_manifest(repository, id, (run, ManifestCopy::Full), observer)?;
         }
     }
+    // What a later record of the whole state has in it is no loss.
+    given_by_none.retain(|run| !is_covered(mounted.store().as_ref(), complete, run));
+    let missing = given_by_none.len() as u64;
     if repository.mounted.len() == 1 && repository.away.is_empty() {
         give_second_ones(mounted, complete, &held, observer);
     }
     Ok(missing)
+}
+
+/// Whether a volume holds a record of the whole state of the same source after `run`, so that it can do without that run's.
+pub fn is_covered(store: &dyn Store, complete: &[Run], run: &Run) -> bool {
+    let later = complete.iter().rev().filter(|later| later.source == run.source && later.seq >= run.seq);
+    later.into_iter().any(|later| {
+        let key = layout::manifest_key(later.seq, &later.uuid, ManifestCopy::Full);
+        store.head(&key).is_ok_and(|found| found.is_some())
+    })
+}
+
+/// Whether no volume that is written has, or can do without, the records of all runs of a source: a catalog rebuilt from
+/// them would not have it.
+pub fn is_lacking(repository: &Repository, source: SourceId) -> Result<bool> {
+    let mut complete = runs::all(repository.catalog.conn())?;
+    complete.retain(|run| run.state == RunState::Complete && run.source == source);
+    for mounted in repository.writable() {
+        let held = records_on(mounted)?;
+        let has = |run: &Run| {
+            held.contains(&layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First))
+                || is_covered(mounted.store().as_ref(), &complete, run)
+        };
+        if complete.iter().all(has) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Reads the record of every run on the volumes that stay when `leaving` goes; where none of them has it soundly it is written
+/// anew from `leaving`, and what was there is set aside. Returns the runs of which no sound record is anywhere.
+pub fn settle_records(repository: &Repository, leaving: VolumeId, observer: &dyn Observer) -> Result<Vec<RunSeq>> {
+    let mut complete = runs::all(repository.catalog.conn())?;
+    complete.retain(|run| run.state == RunState::Complete && run.manifest.is_some());
+    let mut gone = Vec::new();
+    for run in &complete {
+        let wanted = (repository.settings().repository, run.manifest);
+        let key = layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First);
+        let stay = || repository.writable().filter(|mounted| mounted.row.id != leaving);
+        let is_sound = |mounted: &Mounted| {
+            let files = [ManifestCopy::First, ManifestCopy::Second];
+            let keys = files.map(|file| layout::manifest_key(run.seq, &run.uuid, file));
+            keys.iter().any(|key| sound_manifest(mounted.store().as_ref(), key, wanted).is_ok())
+                || is_covered(mounted.store().as_ref(), &complete, run)
+        };
+        if stay().any(is_sound) {
+            continue;
+        }
+        let Some(to) = stay().next() else { continue };
+        let from = repository.volume(leaving).map(|mounted| sound_manifest(mounted.store().as_ref(), &key, wanted));
+        let Some(Ok(object)) = from else {
+            gone.push(run.seq);
+            continue;
+        };
+        let (store, name) = (to.store().as_ref(), &to.row.name);
+        let aside = format!("{}/{}", layout::QUARANTINE, key.rsplit('/').next().unwrap_or(&key));
+        match store.set_aside(&key, &aside) {
+            Ok(()) | Err(StoreError::NotFound { .. }) => {}
+            Err(error) => return Err(EngineError::store(name)(error)),
+        }
+        match copy_manifest_file(object.as_ref(), store, &key) {
+            Ok(()) => observer
+                .warn(&format!("the record of run {} on volume {name} was damaged and is written anew", run.seq)),
+            Err(CopyError::From(error) | CopyError::To(error)) => return Err(EngineError::store(name)(error)),
+        }
+    }
+    Ok(gone)
 }
 
 /// The keys of all manifests on a volume.

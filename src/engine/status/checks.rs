@@ -74,11 +74,19 @@ fn of_source(source: &SourceStatus, options: &StatusOptions, checks: &mut Vec<Ch
 }
 
 fn of_bytes(report: &StatusReport, options: &StatusOptions, checks: &mut Vec<Check>) {
-    let bad = report.bad_blocks();
+    let bad = report.blocks_damaged;
     if bad > 0 {
         let blocks = plural(bad, "block");
         let next = "`raidtape validate` names the files, the next backup heals what its source still has";
         checks.push(critical("damage", format!("{blocks} damaged or missing; {next}")));
+    }
+    let copies = report.bad_copies();
+    if copies > 0 {
+        let text = plural(copies, "block");
+        let text = format!(
+            "{text} damaged or missing on one volume and sound on another; `raidtape validate --repair` heals that"
+        );
+        checks.push(warning("damage", text));
     }
     of_redundancy(report, checks);
     let (all, never, due) = report.verification_bytes();

@@ -11,6 +11,7 @@ use super::protect;
 use super::repository::Repository;
 use super::select::source_words;
 use super::volumes::{VolumeStanding, VolumeSummary, volumes_since};
+use crate::catalog::redundancy;
 use crate::catalog::runs::{self, Run, RunState};
 use crate::model::ids::RunSeq;
 use crate::model::redundancy::Redundancy;
@@ -129,6 +130,8 @@ pub struct StatusReport {
     pub sources: Vec<SourceStatus>,
     /// In the order in which they were added.
     pub volumes: Vec<VolumeSummary>,
+    /// Blocks that are damaged or missing, every copy of them.
+    pub blocks_damaged: u64,
     /// On how many volumes blocks are to lie.
     pub redundancy: Redundancy,
     /// Blocks that lie on fewer.
@@ -154,9 +157,10 @@ impl StatusReport {
         })
     }
 
-    /// Copies of blocks that are damaged or missing.
-    pub fn bad_blocks(&self) -> u64 {
-        self.volumes.iter().fold(0, |sum, volume| sum.saturating_add(volume.verification.bad_blocks))
+    /// Copies of blocks that are damaged or missing, where another one is sound.
+    pub fn bad_copies(&self) -> u64 {
+        let all = self.volumes.iter().fold(0_u64, |sum, volume| sum.saturating_add(volume.verification.bad_blocks));
+        if self.blocks_damaged > 0 { 0 } else { all }
     }
 }
 
@@ -205,6 +209,7 @@ pub fn status(repository: &Repository, options: &StatusOptions, now_ns: i64) -> 
         checks: Vec::new(),
         sources,
         volumes,
+        blocks_damaged: redundancy::bad_blocks(conn)?,
         redundancy: repository.settings().redundancy,
         blocks_under_protected: lacking.blocks,
         bytes_under_protected: lacking.bytes,

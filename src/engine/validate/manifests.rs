@@ -8,6 +8,7 @@ use crate::engine::Observer;
 use crate::engine::block_file::ReadError;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::manifest_file::ManifestReader;
+use crate::engine::recover::is_covered;
 use crate::engine::repository::{Mounted, Repository};
 use crate::format::bytes::Reader;
 use crate::format::container::FormatError;
@@ -23,7 +24,9 @@ pub(super) fn check_manifests(
     observer: &dyn Observer,
     report: &mut ValidateReport,
 ) -> Result<()> {
-    for run in runs::all(repository.catalog.conn())?.iter().filter(|run| run.state == RunState::Complete) {
+    let mut complete = runs::all(repository.catalog.conn())?;
+    complete.retain(|run| run.state == RunState::Complete);
+    for run in &complete {
         let mut problems = Vec::new();
         let mut holders = Vec::new();
         for mounted in repository.mounted.iter().filter(|mounted| mounted.row.last_seq >= Some(run.seq)) {
@@ -43,6 +46,9 @@ pub(super) fn check_manifests(
                         holders.push(words);
                     }
                     Ok(Found::NotWanted) => {}
+                    // No volume could give it, and a later record of the whole state took its place.
+                    Err(Stop::Damage(Damage::Missing))
+                        if copy == ManifestCopy::First && is_covered(mounted.store().as_ref(), &complete, run) => {}
                     Err(Stop::Cancelled) => return Err(EngineError::Interrupted),
                     Err(Stop::Damage(damage)) => {
                         report.manifests_checked += u64::from(damage != Damage::Missing);

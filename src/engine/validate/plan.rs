@@ -66,11 +66,12 @@ pub(super) fn plan(repository: &Repository, blocks: &[BlockRow], options: &Valid
     let given_up: Vec<_> =
         needed.filter(is_given_up).map(|row| (row.no, row.volumes.first().copied().unwrap_or(VolumeId(0)))).collect();
     let (away, here) = ((all - wanted.len() - given_up.len()) as u64, wanted.len());
-    wanted.sort_by_key(|row| (row.state != "bad", row.verified_ns.unwrap_or(0), row.no));
+    let is_known_bad = |row: &BlockRow| row.state == "bad" || row.has_bad_copy;
+    wanted.sort_by_key(|row| (!is_known_bad(row), row.verified_ns.unwrap_or(0), row.no));
     let mut left = sample_size(here, options.sample_percent);
     wanted.retain(|row| {
         let is_fresh = is_fresh(row, options, now_ns);
-        let is_taken = row.state == "bad" || (left > 0 && !is_fresh);
+        let is_taken = is_known_bad(row) || (left > 0 && !is_fresh);
         if is_taken {
             left = left.saturating_sub(1);
         }
@@ -89,7 +90,13 @@ pub(super) fn plan(repository: &Repository, blocks: &[BlockRow], options: &Valid
 
 fn job_of(row: &BlockRow, level: Level) -> Job {
     let was_bad = row.state == "bad";
-    Job { no: row.no, id: row.id, size: row.size, level: if was_bad { Level::Deep } else { level }, was_bad }
+    let level = match level {
+        _ if was_bad => Level::Deep,
+        // Only its bytes tell that a copy is sound again.
+        Level::Quick if row.has_bad_copy => Level::Blocks,
+        level => level,
+    };
+    Job { no: row.no, id: row.id, size: row.size, level, was_bad }
 }
 
 fn is_fresh(row: &BlockRow, options: &ValidateOptions, now_ns: i64) -> bool {

@@ -9,7 +9,8 @@ again, backup of v2 in its place, full check, restore of v2; the restored tree i
 
 As root every tool gets a fresh ext4 on a loop device for its repository and its restored tree: ext4 without a journal
 looks through recently deleted inodes when it creates files, so that one tool would pay for what another deleted.
-Warm means that the source was read as a whole before each backup; --cold drops the page cache before each step.
+The source is read as a whole before each tool's backup; --cold drops the page cache before each step, so that what it measures
+is this machine's cache alone: whatever lies below it (a host's cache, a controller's) has seen the source.
 
 A machine that others share is fast one minute and slow the next. With --rounds all tools take turns, and of each step the
 fastest time counts.
@@ -265,8 +266,8 @@ def measure(name, options):
     for version, steps in ((options.v1, ("first", "again")), (options.v2, ("v2", "verify", "quick", "restore"))):
         os.rename(version, current)
         try:
-            if not options.cold:
-                warm(current)
+            # Cold too: what lies below this machine's cache is then as warm for the first tool as for the last.
+            warm(current)
             for key in steps:
                 if key in ("first", "again", "v2"):
                     step(key, lambda: tool.backup(current))
