@@ -253,7 +253,7 @@ impl Repository {
             let newest = mounted.row.last_seq.and_then(|seq| known.iter().find(|run| run.seq == seq));
             if let Some(run) = newest {
                 let mut is_held = false;
-                for copy in [ManifestCopy::First, ManifestCopy::Second] {
+                for copy in [ManifestCopy::First, ManifestCopy::Second, ManifestCopy::Full] {
                     let key = layout::manifest_key(run.seq, &run.uuid, copy);
                     is_held = is_held || mounted.store().head(&key).map_err(EngineError::store(&name))?.is_some();
                 }

@@ -7,7 +7,7 @@ mod chain;
 mod lonely;
 mod replicate;
 
-pub use replicate::{is_covered, is_lacking, settle_records};
+pub use replicate::{is_excused, is_lacking, settle_records};
 
 pub use chain::{Manifests, RunKey, put_manifest, take_out_passed_over};
 

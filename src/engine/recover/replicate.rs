@@ -69,8 +69,7 @@ fn give_records(repository: &Repository, id: VolumeId, complete: &[Run], observe
             copy_manifest(repository, id, (run, ManifestCopy::Full), observer)?;
         }
     }
-    // What a later record of the whole state has in it is no loss.
-    given_by_none.retain(|run| !is_covered(mounted.store().as_ref(), complete, run));
+    given_by_none.retain(|run| !is_excused(mounted, complete, run));
     let missing = given_by_none.len() as u64;
     if repository.mounted.len() == 1 && repository.away.is_empty() {
         give_second_ones(mounted, complete, &held, observer);
@@ -78,8 +77,8 @@ fn give_records(repository: &Repository, id: VolumeId, complete: &[Run], observe
     Ok(missing)
 }
 
-/// Whether a volume holds a record of the whole state of the same source after `run`, so that it can do without that run's.
-pub fn is_covered(store: &dyn Store, complete: &[Run], run: &Run) -> bool {
+/// Whether a volume holds a record of the whole state of the same source at or after `run`.
+fn has_full_after(store: &dyn Store, complete: &[Run], run: &Run) -> bool {
     let later = complete.iter().rev().filter(|later| later.source == run.source && later.seq >= run.seq);
     later.into_iter().any(|later| {
         let key = layout::manifest_key(later.seq, &later.uuid, ManifestCopy::Full);
@@ -87,8 +86,16 @@ pub fn is_covered(store: &dyn Store, complete: &[Run], run: &Run) -> bool {
     })
 }
 
-/// Whether no volume that is written has, or can do without, the records of all runs of a source: a catalog rebuilt from
-/// them would not have it.
+/// Whether a volume need not have the record of a run: it was made after that, and what follows does not build on it. True
+/// where the volumes that had it are gone for good, and a record of the whole state was written since.
+pub fn is_excused(mounted: &Mounted, complete: &[Run], run: &Run) -> bool {
+    let made_ns = mounted.volume.label.created.as_nanosecond();
+    let is_younger = run.ended_ns.is_some_and(|ended_ns| made_ns > i128::from(ended_ns));
+    is_younger && has_full_after(mounted.store().as_ref(), complete, run)
+}
+
+/// Whether the newest state of a source could not be had from any volume that is written alone: there, some record is missing
+/// and none of the whole state was written since.
 pub fn is_lacking(repository: &Repository, source: SourceId) -> Result<bool> {
     let mut complete = runs::all(repository.catalog.conn())?;
     complete.retain(|run| run.state == RunState::Complete && run.source == source);
@@ -96,7 +103,7 @@ pub fn is_lacking(repository: &Repository, source: SourceId) -> Result<bool> {
         let held = records_on(mounted)?;
         let has = |run: &Run| {
             held.contains(&layout::manifest_key(run.seq, &run.uuid, ManifestCopy::First))
-                || is_covered(mounted.store().as_ref(), &complete, run)
+                || has_full_after(mounted.store().as_ref(), &complete, run)
         };
         if complete.iter().all(has) {
             return Ok(false);
@@ -119,7 +126,6 @@ pub fn settle_records(repository: &Repository, leaving: VolumeId, observer: &dyn
             let files = [ManifestCopy::First, ManifestCopy::Second];
             let keys = files.map(|file| layout::manifest_key(run.seq, &run.uuid, file));
             keys.iter().any(|key| sound_manifest(mounted.store().as_ref(), key, wanted).is_ok())
-                || is_covered(mounted.store().as_ref(), &complete, run)
         };
         if stay().any(is_sound) {
             continue;
@@ -127,7 +133,9 @@ pub fn settle_records(repository: &Repository, leaving: VolumeId, observer: &dyn
         let Some(to) = stay().next() else { continue };
         let from = repository.volume(leaving).map(|mounted| sound_manifest(mounted.store().as_ref(), &key, wanted));
         let Some(Ok(object)) = from else {
-            gone.push(run.seq);
+            if !stay().any(|mounted| is_excused(mounted, &complete, run)) {
+                gone.push(run.seq);
+            }
             continue;
         };
         let (store, name) = (to.store().as_ref(), &to.row.name);

@@ -8,7 +8,7 @@ use crate::engine::Observer;
 use crate::engine::block_file::ReadError;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::manifest_file::ManifestReader;
-use crate::engine::recover::is_covered;
+use crate::engine::recover::is_excused;
 use crate::engine::repository::{Mounted, Repository};
 use crate::format::bytes::Reader;
 use crate::format::container::FormatError;
@@ -16,6 +16,7 @@ use crate::format::layout::{self, ManifestCopy};
 use crate::format::manifest::{BlockRecord, DictionaryRun, Encoding, ManifestMeta, ManifestVolume, SectionTag};
 use crate::format::manifest_rows::RowDecoder;
 use crate::volume::store::StoreError;
+use std::collections::BTreeSet;
 
 /// Reads the manifests that ought to be here. One that is damaged in one place is damage even where another place
 /// holds it; the sentence says so.
@@ -26,6 +27,7 @@ pub(super) fn check_manifests(
 ) -> Result<()> {
     let mut complete = runs::all(repository.catalog.conn())?;
     complete.retain(|run| run.state == RunState::Complete);
+    let mut excused = BTreeSet::new();
     for run in &complete {
         let mut problems = Vec::new();
         let mut holders = Vec::new();
@@ -46,9 +48,12 @@ pub(super) fn check_manifests(
                         holders.push(words);
                     }
                     Ok(Found::NotWanted) => {}
-                    // No volume could give it, and a later record of the whole state took its place.
+                    // No volume could give it, and a record of the whole state took its place.
                     Err(Stop::Damage(Damage::Missing))
-                        if copy == ManifestCopy::First && is_covered(mounted.store().as_ref(), &complete, run) => {}
+                        if copy == ManifestCopy::First && is_excused(mounted, &complete, run) =>
+                    {
+                        excused.insert(run.seq);
+                    }
                     Err(Stop::Cancelled) => return Err(EngineError::Interrupted),
                     Err(Stop::Damage(damage)) => {
                         report.manifests_checked += u64::from(damage != Damage::Missing);
@@ -61,7 +66,16 @@ pub(super) fn check_manifests(
             [] => "; no sound one is here".to_owned(),
             holders => format!("; held soundly by {}", holders.join(", ")),
         };
+        if !holders.is_empty() {
+            excused.remove(&run.seq);
+        }
         report.manifest_problems.extend(problems.into_iter().map(|problem| problem + &held));
+    }
+    if let Some(last) = excused.last() {
+        report.notes.push(format!(
+            "the records of {} runs up to run {last} are on no volume any more: a catalog that is rebuilt will not have these runs",
+            excused.len()
+        ));
     }
     Ok(())
 }
