@@ -10,7 +10,7 @@ use crate::util::tree::{Rng, flip, write};
 use std::collections::BTreeMap;
 
 /// One call in so many, unless there is more time: the operations of volumes are all tried by `every_fault_copies_tests`.
-const STRIDE: usize = 4;
+const STRIDE: usize = 8;
 const TWO: [&str; 2] = ["--redundancy", "copies=2"];
 
 /// Two runs on two disks.
