@@ -243,6 +243,11 @@ impl Repository {
                 continue;
             }
             let name = mounted.row.name.clone();
+            // It could not be listed when it was to be taken back: what is written there would not count.
+            if mounted.row.state == VolumeState::Lost {
+                observer.warn(&format!("volume {name} is given up and cannot be listed; nothing is written there"));
+                continue;
+            }
             if std::mem::take(&mut mounted.is_back) {
                 observer.warn(&format!("volume {name} was given up and is here again: what it holds counts again"));
             }

@@ -113,7 +113,10 @@ fn make_copies(
                 continue;
             }
             let thread = std::thread::Builder::new().name("copy".to_owned()).spawn_scoped(scope, work);
-            thread.map_err(|error| EngineError::Fault(format!("no thread can be started: {error}")))?;
+            thread.map_err(|error| {
+                has_ended.store(true, Ordering::Relaxed);
+                EngineError::Fault(format!("no thread can be started: {error}"))
+            })?;
         }
         drop(sender);
         for outcome in outcomes {
