@@ -15,6 +15,8 @@ const TWO: [&str; 4] = ["--block-size", "8M", "--redundancy", "copies=2"];
 fn three_runs() -> (Bench, BTreeMap<i64, Snapshot>) {
     let bench = Bench::with_volumes(&DISKS, &TWO);
     grow(&bench.src(), 1);
+    // Enough for several blocks on each disk.
+    write(&bench.src(), "much", &Rng(44).bytes(40 << 20));
     let mut runs = BTreeMap::new();
     for seed in 0..3 {
         if seed > 0 {
