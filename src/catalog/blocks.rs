@@ -38,6 +38,11 @@ pub struct KnownChunk {
 /// Registers a durable block; registering it again adds only its copies.
 pub fn register(conn: &Connection, block: &NewBlock) -> Result<BlockNo> {
     let known = number_of(conn, block.id)?;
+    let is_placeless = match known {
+        // Known by name from a parity.
+        Some(no) => conn.execute("UPDATE blocks SET state = 'ok' WHERE id = ?1 AND state = 'gone'", [no.0])? > 0,
+        None => false,
+    };
     let no = match known {
         Some(no) => no,
         None => {
@@ -50,7 +55,7 @@ pub fn register(conn: &Connection, block: &NewBlock) -> Result<BlockNo> {
         conn.prepare_cached("INSERT OR IGNORE INTO copies(block, volume, role, state) VALUES(?1, ?2, 0, 'ok')")?
             .execute(params![no.0, volume.0])?;
     }
-    if known.is_some() {
+    if known.is_some() && !is_placeless {
         return Ok(no);
     }
     let mut numbers = block.numbers.iter();
@@ -200,8 +205,9 @@ pub fn chunk_number(conn: &Connection, id: &ChunkId) -> Result<Option<ChunkNo>> 
 
 /// Hands every block that no manifest lists to `each`, with its table rebuilt from the rows.
 pub fn for_each_unlisted(conn: &Connection, each: &mut dyn FnMut(&BlockRecord) -> Result<()>) -> Result<()> {
-    let mut select =
-        conn.prepare("SELECT id, name, size, kind FROM blocks WHERE run IS NULL AND state <> 'gone' ORDER BY id")?;
+    let mut select = conn.prepare(
+        "SELECT id, name, size, kind FROM blocks WHERE run IS NULL AND state <> 'gone' AND kind = 1 ORDER BY id",
+    )?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let no: i64 = row.get(0)?;

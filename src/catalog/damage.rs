@@ -2,6 +2,7 @@
 //! checks that every row is backed by what it names.
 
 use super::error::Result;
+use super::parity;
 use super::row::{StoredVersion, VERSION_COLUMNS};
 use crate::model::ids::{BlockNo, ChunkNo, ContentId, FileHash, SourceId, VolumeId};
 use crate::model::path;
@@ -167,10 +168,12 @@ pub fn dangling(conn: &Connection, limit: u32) -> Result<Vec<String>> {
 /// Contents that cannot be had without `volumes`: some chunk lies on none but these, or nowhere.
 pub fn contents_only_on(conn: &Connection, volumes: &[VolumeId]) -> Result<Vec<ContentId>> {
     let list = volumes.iter().map(|volume| volume.0.to_string()).collect::<Vec<_>>().join(",");
+    let given_back = parity::list_sql(&parity::recoverable(conn, volumes)?);
     let here = format!(
-        "EXISTS(SELECT 1 FROM copies p JOIN blocks b ON b.id = p.block JOIN volumes v ON v.id = p.volume
+        "(EXISTS(SELECT 1 FROM copies p JOIN blocks b ON b.id = p.block JOIN volumes v ON v.id = p.volume
                 WHERE p.block = s.block AND (b.state = 'bad' OR b.state = 'ok' AND p.state <> 'missing')
-                  AND v.state NOT IN ('lost', 'removed') AND p.volume NOT IN ({list}))"
+                  AND v.state NOT IN ('lost', 'removed') AND p.volume NOT IN ({list}))
+          OR s.block IN ({given_back}))"
     );
     let sql = format!(
         "WITH away(no) AS (

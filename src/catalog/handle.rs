@@ -18,12 +18,15 @@ pub const CATALOG_HEAD_LEN: usize = 72;
 /// What the names of the files beside a catalog end in.
 pub const CATALOG_ENDINGS: [&str; 4] = ["-wal", "-shm", "-journal", ".lock"];
 /// The schema that this release writes. It reads those before as they are.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 /// What brings a catalog from schema 1 to 2, and so on.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "ALTER TABLE runs ADD COLUMN selected INTEGER; ALTER TABLE runs ADD COLUMN roots TEXT;",
     // Nothing to change: a release that knows neither further copies nor removed volumes must not write it.
     "",
+    "ALTER TABLE parity_groups ADD COLUMN uuid BLOB;
+     CREATE UNIQUE INDEX parity_groups_by_uuid ON parity_groups(uuid);
+     CREATE INDEX parity_members_by_block ON parity_members(block);",
 ];
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);

@@ -4,6 +4,7 @@
 
 use super::damage::{ContentUser, for_each_user, users_up_to};
 use super::error::Result;
+use super::parity;
 use crate::model::ids::{ContentId, VolumeId};
 use rusqlite::Connection;
 
@@ -17,7 +18,7 @@ pub fn for_each_lost(
     volumes: &[VolumeId],
     each: &mut dyn FnMut(ContentUser) -> Result<()>,
 ) -> Result<()> {
-    let mut select = conn.prepare(&lost_sql(volumes))?;
+    let mut select = conn.prepare(&lost_sql(volumes, &parity::list_sql(&parity::recoverable(conn, volumes)?)))?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let content = ContentId(row.get(0)?);
@@ -29,15 +30,17 @@ pub fn for_each_lost(
     Ok(())
 }
 
-fn lost_sql(volumes: &[VolumeId]) -> String {
+/// `given_back` are blocks that parity makes again without the volumes.
+fn lost_sql(volumes: &[VolumeId], given_back: &str) -> String {
     let list = volumes.iter().map(|volume| volume.0.to_string()).collect::<Vec<_>>().join(",");
     // Whether a segment can be had from elsewhere.
     let held = |seg: &str| {
         format!(
-            "EXISTS(SELECT 1 FROM segments s JOIN blocks b ON b.id = s.block JOIN copies p ON p.block = s.block
+            "(EXISTS(SELECT 1 FROM segments s JOIN blocks b ON b.id = s.block JOIN copies p ON p.block = s.block
                     JOIN volumes v ON v.id = p.volume
                     WHERE s.id = {seg} AND b.state = 'ok' AND p.state = 'ok' AND v.state NOT IN ('lost', 'removed')
-                      AND p.volume NOT IN ({list}))"
+                      AND p.volume NOT IN ({list}))
+             OR EXISTS(SELECT 1 FROM segments s WHERE s.id = {seg} AND s.block IN ({given_back})))"
         )
     };
     format!(

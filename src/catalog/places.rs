@@ -2,6 +2,7 @@
 
 use super::contents;
 use super::error::{CatalogError, Result};
+use super::parity::PARITY_KIND;
 use super::view::AsOf;
 use crate::model::ids::{BlockId, BlockNo, ChunkId, ChunkNo, ContentId, FileHash, SegmentNo, VolumeId};
 use rusqlite::{Connection, OptionalExtension, Row, params};
@@ -74,6 +75,8 @@ pub struct BlockRow {
     pub verified_ns: Option<i64>,
     /// A copy is known to be damaged or missing.
     pub has_bad_copy: bool,
+    /// It holds no chunks: it is a parity of blocks that do.
+    pub is_parity: bool,
 }
 
 const PLACE_COLUMNS: &str = "s.id, s.block, s.off, s.stored, s.raw, s.codec";
@@ -182,9 +185,9 @@ pub fn further_places(conn: &Connection, no: ChunkNo) -> Result<Vec<SegmentPlace
 }
 
 const BLOCK_SELECT: &str = "SELECT b.id, b.name, b.size, b.state,
-     (SELECT group_concat(p.volume) FROM copies p WHERE p.block = b.id),
+     (SELECT group_concat(p.volume) FROM copies p WHERE p.block = b.id AND p.state <> 'deleting'),
      (SELECT min(coalesce(p.verified_ns, 0)) FROM copies p WHERE p.block = b.id) AS verified,
-     EXISTS(SELECT 1 FROM copies p WHERE p.block = b.id AND p.state <> 'ok') FROM blocks b";
+     EXISTS(SELECT 1 FROM copies p WHERE p.block = b.id AND p.state NOT IN ('ok', 'deleting')), b.kind FROM blocks b";
 
 fn block_from_row(row: &Row<'_>) -> rusqlite::Result<BlockRow> {
     let volumes: Option<String> = row.get(4)?;
@@ -200,6 +203,7 @@ fn block_from_row(row: &Row<'_>) -> rusqlite::Result<BlockRow> {
             .collect(),
         verified_ns: row.get::<_, Option<i64>>(5)?.filter(|at_ns| *at_ns > 0),
         has_bad_copy: row.get(6)?,
+        is_parity: row.get::<_, u8>(7)? == PARITY_KIND,
     })
 }
 

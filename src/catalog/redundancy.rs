@@ -3,9 +3,11 @@
 
 use super::blocks;
 use super::error::Result;
+use super::parity::{self, PARITY_KIND};
 use crate::model::ids::{BlockId, BlockNo, VolumeId};
 use crate::model::redundancy::Redundancy;
 use rusqlite::{Connection, params};
+use std::collections::BTreeSet;
 
 /// States of volumes whose copies do not count.
 const GONE: &str = "('lost', 'removed', 'readonly')";
@@ -43,6 +45,10 @@ pub struct WantingBlock {
     pub id: BlockId,
     /// Bytes.
     pub size: u64,
+    /// It is a parity.
+    pub is_parity: bool,
+    /// On how many volumes it is to lie.
+    pub wanted: u32,
     /// Those that there are, or should be.
     pub copies: Vec<CopyRow>,
 }
@@ -65,9 +71,41 @@ impl Scope {
             Self::Unlisted => "b.run IS NULL".to_owned(),
             Self::On(volume) => {
                 format!(
-                    "EXISTS(SELECT 1 FROM copies o WHERE o.block = b.id AND o.volume = {} AND o.state <> 'missing')",
+                    "EXISTS(SELECT 1 FROM copies o WHERE o.block = b.id AND o.volume = {}
+                            AND o.state NOT IN ('missing', 'deleting'))",
                     volume.0
                 )
+            }
+        }
+    }
+}
+
+/// On how many volumes a block is to lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Goal {
+    /// Everything on so many, parities too.
+    Each(u32),
+    /// Blocks of chunks on so many.
+    Blocks(u32),
+    /// The members of parity groups on one.
+    Members,
+    /// Blocks of chunks on so many, unless they are among `sound`: in a group that stands for them.
+    Rest {
+        /// How many.
+        copies: u32,
+        /// For an `IN` list.
+        sound: String,
+    },
+}
+
+impl Goal {
+    fn sql(&self) -> String {
+        match self {
+            Self::Each(copies) => copies.to_string(),
+            Self::Blocks(copies) => format!("CASE b.kind WHEN {PARITY_KIND} THEN 0 ELSE {copies} END"),
+            Self::Members => "EXISTS(SELECT 1 FROM parity_members t WHERE t.block = b.id)".to_owned(),
+            Self::Rest { copies, sound } => {
+                format!("CASE WHEN b.kind = {PARITY_KIND} OR b.id IN ({sound}) THEN 0 ELSE {copies} END")
             }
         }
     }
@@ -79,15 +117,22 @@ pub struct Want {
     /// Which.
     pub scope: Scope,
     /// On how many volumes they are to lie.
-    pub copies: u32,
+    pub goal: Goal,
     /// Volumes on which they are not to lie any more, or whose copies are not relied on.
     pub leaving: Vec<VolumeId>,
 }
 
 impl Want {
-    /// This policy for all blocks.
-    pub fn everywhere(redundancy: Redundancy) -> Self {
-        Self { scope: Scope::All, copies: redundancy.copies(), leaving: Vec::new() }
+    /// The copies that a policy wants, as long as the parity groups are as they are.
+    pub fn of(conn: &Connection, redundancy: Redundancy, scope: Scope) -> Result<Self> {
+        let goal = match redundancy {
+            Redundancy::None | Redundancy::Copies(_) => Goal::Blocks(redundancy.copies()),
+            Redundancy::Parity { parities, .. } => {
+                let sound = parity::list_sql(&parity::in_sound_groups(conn, parities)?);
+                Goal::Rest { copies: redundancy.copies(), sound }
+            }
+        };
+        Ok(Self { scope, goal, leaving: Vec::new() })
     }
 
     /// Copies of block `b` that count.
@@ -103,28 +148,31 @@ impl Want {
 /// How many blocks lie on fewer volumes than wanted, damaged ones among them.
 pub fn shortfall(conn: &Connection, want: &Want) -> Result<Shortfall> {
     let sql = format!(
-        "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(size * (?1 - counted)), 0)
-         FROM (SELECT b.size AS size, {} AS counted FROM blocks b WHERE b.state IN ('ok', 'bad') AND {}) WHERE counted < ?1",
+        "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(size * (wanted - counted)), 0)
+         FROM (SELECT b.size AS size, {} AS wanted, {} AS counted FROM blocks b WHERE b.state IN ('ok', 'bad') AND {})
+         WHERE counted < wanted",
+        want.goal.sql(),
         want.counted_sql(),
         want.scope.sql()
     );
     let unsigned = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(i64::cast_unsigned);
-    Ok(conn.query_row(&sql, [want.copies], |row| {
+    Ok(conn.query_row(&sql, [], |row| {
         Ok(Shortfall { blocks: unsigned(row, 0)?, bytes: unsigned(row, 1)?, missing_bytes: unsigned(row, 2)? })
     })?)
 }
 
 /// The next sound blocks behind `after` that lie on fewer volumes than wanted, by number.
 pub fn wanting(conn: &Connection, want: &Want, after: BlockNo, limit: usize) -> Result<Vec<WantingBlock>> {
+    let goal = want.goal.sql();
     let sql = format!(
-        "SELECT b.id, b.name, b.size FROM blocks b
-         WHERE b.id > ?1 AND b.state = 'ok' AND {} AND {} < ?2 ORDER BY b.id LIMIT ?3",
+        "SELECT b.id, b.name, b.size, b.kind, {goal} FROM blocks b
+         WHERE b.id > ?1 AND b.state = 'ok' AND {} AND {} < {goal} ORDER BY b.id LIMIT ?2",
         want.scope.sql(),
         want.counted_sql()
     );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut select = conn.prepare(&sql)?;
-    let rows = select.query_map(params![after.0, want.copies, limit], wanting_from_row)?;
+    let rows = select.query_map(params![after.0, limit], wanting_from_row)?;
     let mut found = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     for block in &mut found {
         block.copies = copies(conn, block.no)?;
@@ -136,7 +184,8 @@ pub fn wanting(conn: &Connection, want: &Want, after: BlockNo, limit: usize) -> 
 pub fn copies(conn: &Connection, block: BlockNo) -> Result<Vec<CopyRow>> {
     let mut select = conn.prepare_cached(&format!(
         "SELECT p.volume, p.state = 'ok' AND v.state NOT IN {GONE}, p.state = 'bad', p.state = 'ok'
-         FROM copies p JOIN volumes v ON v.id = p.volume WHERE p.block = ?1 ORDER BY p.volume"
+         FROM copies p JOIN volumes v ON v.id = p.volume WHERE p.block = ?1 AND p.state <> 'deleting'
+         ORDER BY p.volume"
     ))?;
     let rows = select.query_map([block.0], |row| {
         Ok(CopyRow {
@@ -184,11 +233,13 @@ pub struct LonelyBlock {
     pub is_bad: bool,
 }
 
-/// Blocks of which every copy is missing, damaged, or on a volume that was given up or removed; and all that are known as
-/// damaged.
+/// Blocks of which every copy is missing, damaged, or on a volume that was given up or removed, and that no parity gives
+/// back, as far as that can be told by whole files; and all that are known as damaged.
 pub fn lonely(conn: &Connection) -> Result<Vec<LonelyBlock>> {
+    let recoverable = parity::recoverable(conn, &[])?;
     let mut select = conn.prepare_cached(
-        "SELECT b.id, b.name, b.size, b.state = 'bad' FROM blocks b WHERE b.state = 'bad' OR b.state = 'ok' AND NOT EXISTS(
+        "SELECT b.id, b.name, b.size, b.state = 'bad' FROM blocks b
+         WHERE b.kind <> 3 AND b.state = 'bad' OR b.kind <> 3 AND b.state = 'ok' AND NOT EXISTS(
            SELECT 1 FROM copies p JOIN volumes v ON v.id = p.volume
            WHERE p.block = b.id AND p.state = 'ok' AND v.state NOT IN ('lost', 'removed')) ORDER BY b.id",
     )?;
@@ -200,13 +251,16 @@ pub fn lonely(conn: &Connection) -> Result<Vec<LonelyBlock>> {
             is_bad: row.get(3)?,
         })
     })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let mut found = rows.collect::<rusqlite::Result<Vec<LonelyBlock>>>()?;
+    found.retain(|block| !recoverable.contains(&block.no));
+    Ok(found)
 }
 
-/// Blocks without a copy that could be had count as damaged from now on, so many at most. Returns how many were not known to.
-pub fn mark_lonely(conn: &Connection, limit: usize) -> Result<usize> {
+/// Blocks without a copy that could be had count as damaged from now on, so many at most, but for those in `spared`.
+/// Returns how many were not known to.
+pub fn mark_lonely(conn: &Connection, spared: &BTreeSet<BlockNo>, limit: usize) -> Result<usize> {
     let mut news = lonely(conn)?;
-    news.retain(|block| !block.is_bad);
+    news.retain(|block| !block.is_bad && !spared.contains(&block.no));
     news.truncate(limit);
     news.iter().try_for_each(|block| blocks::mark_bad(conn, block.no))?;
     Ok(news.len())
@@ -215,8 +269,8 @@ pub fn mark_lonely(conn: &Connection, limit: usize) -> Result<usize> {
 /// The blocks of which a volume has, or should have, a copy and that something needs, by number behind `after`.
 pub fn blocks_on(conn: &Connection, volume: VolumeId, after: BlockNo, limit: usize) -> Result<Vec<WantingBlock>> {
     let mut select = conn.prepare_cached(
-        "SELECT b.id, b.name, b.size FROM copies p JOIN blocks b ON b.id = p.block
-         WHERE p.volume = ?1 AND b.id > ?2 AND b.state IN ('ok', 'bad') ORDER BY b.id LIMIT ?3",
+        "SELECT b.id, b.name, b.size, b.kind, 1 FROM copies p JOIN blocks b ON b.id = p.block
+         WHERE p.volume = ?1 AND b.id > ?2 AND b.state IN ('ok', 'bad') AND p.state <> 'deleting' ORDER BY b.id LIMIT ?3",
     )?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let rows = select.query_map(params![volume.0, after.0, limit], wanting_from_row)?;
@@ -232,6 +286,8 @@ fn wanting_from_row(row: &rusqlite::Row<'_>) -> rusqlite::Result<WantingBlock> {
         no: BlockNo(row.get(0)?),
         id: BlockId(row.get(1)?),
         size: row.get::<_, i64>(2)?.cast_unsigned(),
+        is_parity: row.get::<_, u8>(3)? == PARITY_KIND,
+        wanted: row.get(4)?,
         copies: Vec::new(),
     })
 }
@@ -257,7 +313,7 @@ mod tests {
                    (2, 3, 0, 'ok'), (3, 1, 0, 'bad'), (3, 2, 0, 'ok'), (4, 1, 0, 'bad'), (5, 3, 0, 'ok');",
             )
             .unwrap();
-        let want = |scope, copies| Want { scope, copies, leaving: Vec::new() };
+        let want = |scope, copies| Want { scope, goal: Goal::Each(copies), leaving: Vec::new() };
         let short = |want: Want| {
             let found = shortfall(catalog.conn(), &want).unwrap();
             (found.blocks, found.bytes, found.missing_bytes)
@@ -281,7 +337,10 @@ mod tests {
         assert_eq!(found[1].copies, [copy(3, false, true)]);
         let alone: Vec<i64> = lonely(catalog.conn()).unwrap().iter().map(|block| block.no.0).collect();
         assert_eq!(alone, [4, 5]);
-        assert_eq!((mark_lonely(catalog.conn(), 9).unwrap(), bad_blocks(catalog.conn()).unwrap()), (1, 2));
+        assert_eq!(
+            (mark_lonely(catalog.conn(), &BTreeSet::new(), 9).unwrap(), bad_blocks(catalog.conn()).unwrap()),
+            (1, 2)
+        );
         assert_eq!(bad_on(catalog.conn(), VolumeId(3)).unwrap(), (1, 100_000));
         assert!(has_bad_copies(catalog.conn()).unwrap());
         assert_eq!(wanting(catalog.conn(), &want(Scope::All, 2), BlockNo(0), 1).unwrap().len(), 1);

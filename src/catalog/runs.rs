@@ -363,7 +363,7 @@ pub fn totals(conn: &Connection) -> Result<Totals> {
         sources: count("SELECT count(*) FROM sources")?,
         file_versions: count("SELECT (SELECT count(*) FROM live) + (SELECT count(*) FROM past)")?,
         chunks: count("SELECT count(*) FROM chunks")?,
-        blocks: count("SELECT count(*) FROM blocks")?,
+        blocks: count("SELECT count(*) FROM blocks WHERE kind <> 3 AND state <> 'gone'")?,
     })
 }
 

@@ -1,4 +1,4 @@
--- The catalog, schema 3. Facts may be written at any time and mean nothing until a version names them;
+-- The catalog, schema 4. Facts may be written at any time and mean nothing until a version names them;
 -- live, past and a run's state 'complete' are written by the one transaction that completes a run.
 CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE sources(
@@ -17,12 +17,12 @@ CREATE TABLE dirs(
 CREATE TABLE volumes(
   id INTEGER PRIMARY KEY, uuid BLOB NOT NULL UNIQUE, name TEXT NOT NULL, state TEXT NOT NULL, reserve TEXT NOT NULL,
   path BLOB, last_seq INTEGER, last_manifest BLOB) STRICT;
--- state: ok | bad | condemned | deleting | gone. run: the complete run whose manifest lists it.
+-- kind: 1 = chunks, 3 = parity. state: ok | bad | condemned | deleting | gone. run: the complete run whose manifest lists it.
 CREATE TABLE blocks(
   id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, kind INTEGER NOT NULL, size INTEGER NOT NULL,
   state TEXT NOT NULL, run INTEGER) STRICT;
 CREATE INDEX blocks_unlisted ON blocks(id) WHERE run IS NULL;
--- role: 0 = data. state: ok | bad | missing.
+-- role: 0. state: ok | bad | missing | deleting (not needed any more: its file goes, then the row).
 CREATE TABLE copies(
   block INTEGER NOT NULL, volume INTEGER NOT NULL, role INTEGER NOT NULL, state TEXT NOT NULL, verified_ns INTEGER,
   PRIMARY KEY(block, volume)) STRICT, WITHOUT ROWID;
@@ -49,11 +49,16 @@ CREATE TABLE extents(
   content INTEGER NOT NULL, at INTEGER NOT NULL, chunk INTEGER NOT NULL, n INTEGER NOT NULL,
   PRIMARY KEY(content, at)) STRICT, WITHOUT ROWID;
 CREATE INDEX extents_by_chunk ON extents(chunk);
+-- A set of parities of some blocks; with other members it is another group. uuid: as its files have it.
 CREATE TABLE parity_groups(
-  id INTEGER PRIMARY KEY, k INTEGER NOT NULL, m INTEGER NOT NULL, algo INTEGER NOT NULL, state TEXT NOT NULL) STRICT;
+  id INTEGER PRIMARY KEY, k INTEGER NOT NULL, m INTEGER NOT NULL, algo INTEGER NOT NULL, state TEXT NOT NULL,
+  uuid BLOB) STRICT;
+CREATE UNIQUE INDEX parity_groups_by_uuid ON parity_groups(uuid);
+-- pos: 0 to k - 1 for blocks, k + index for parities. len: bytes of the file.
 CREATE TABLE parity_members(
   grp INTEGER NOT NULL, pos INTEGER NOT NULL, block INTEGER NOT NULL, len INTEGER NOT NULL,
   PRIMARY KEY(grp, pos)) STRICT, WITHOUT ROWID;
+CREATE INDEX parity_members_by_block ON parity_members(block);
 -- state: open | complete | aborted | forgotten | unreachable. selected: 1 = something may have been left out on purpose, or
 -- it was a stream; roots: those of this run. Both are null where nobody knows: before schema 2.
 CREATE TABLE runs(

@@ -80,6 +80,22 @@ pub fn set_redundancy(conn: &Connection, redundancy: Redundancy) -> Result<()> {
     Ok(())
 }
 
+/// Whether parities were being written that the catalog may not know.
+pub fn is_protecting(conn: &Connection) -> Result<bool> {
+    Ok(conn.query_row("SELECT EXISTS(SELECT 1 FROM meta WHERE key = 'protecting')", [], |row| row.get(0))?)
+}
+
+/// Says so before the first of them, and no more after the last.
+pub fn set_protecting(conn: &Connection, is_so: bool) -> Result<()> {
+    let sql = if is_so {
+        "INSERT INTO meta(key, value) VALUES('protecting', 1) ON CONFLICT(key) DO NOTHING"
+    } else {
+        "DELETE FROM meta WHERE key = 'protecting'"
+    };
+    conn.execute(sql, [])?;
+    Ok(())
+}
+
 /// Changes how new segments are compressed, for every later opening of the catalog.
 pub fn set_compression(conn: &Connection, compression: Compression) -> Result<()> {
     conn.execute("UPDATE meta SET value = ?1 WHERE key = 'compression'", [compression.to_text()])?;

@@ -13,7 +13,7 @@ pub struct StoredSums {
     pub blocks: u64,
     /// Bytes of their files, each counted once.
     pub block_bytes: u64,
-    /// Bytes of all copies of them.
+    /// Bytes of all copies of them, and of parities.
     pub copy_bytes: u64,
     /// Bytes of the distinct chunks in them, before compression. What was stored again to heal damage counts again.
     pub unique_bytes: u64,
@@ -29,8 +29,8 @@ fn unsigned(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
 
 /// Sums blocks, segments and records.
 pub fn stored(conn: &Connection) -> Result<StoredSums> {
-    let sql = "SELECT (SELECT count(*) FROM blocks WHERE state <> 'gone'),
-         (SELECT coalesce(sum(size), 0) FROM blocks WHERE state <> 'gone'),
+    let sql = "SELECT (SELECT count(*) FROM blocks WHERE state <> 'gone' AND kind <> 3),
+         (SELECT coalesce(sum(size), 0) FROM blocks WHERE state <> 'gone' AND kind <> 3),
          (SELECT coalesce(sum(b.size), 0) FROM copies p JOIN blocks b ON b.id = p.block WHERE b.state <> 'gone'),
          coalesce(sum(s.raw), 0), coalesce(sum(s.stored), 0),
          (SELECT coalesce(sum(coalesce(manifest_bytes, 0) + coalesce(full_bytes, 0)), 0) FROM runs)
@@ -151,7 +151,7 @@ pub fn verification(conn: &Connection, volume: VolumeId, since_ns: i64) -> Resul
            coalesce(sum(CASE WHEN p.verified_ns IS NULL THEN b.size END), 0),
            coalesce(sum(CASE WHEN coalesce(p.verified_ns, r.started_ns, ?2) < ?2 THEN b.size END), 0),
            min(p.verified_ns), max(p.verified_ns),
-           coalesce(sum(b.state = 'bad' OR p.state <> 'ok'), 0)
+           coalesce(sum(b.state = 'bad' OR p.state NOT IN ('ok', 'deleting')), 0)
          FROM copies p JOIN blocks b ON b.id = p.block LEFT JOIN runs r ON r.seq = b.run
          WHERE p.volume = ?1 AND b.state IN ('ok', 'bad')",
     )?;

@@ -238,6 +238,10 @@ fn say(out: &mut Output, report: &BackupReport) {
             report.redundancy
         ));
     }
+    if report.parity_groups > 0 {
+        let groups = words::plural(report.parity_groups, "group");
+        out.say(&format!("parity of {groups} ({}): {}", words::size(report.parity_bytes), report.redundancy));
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one decimal is shown")]
@@ -269,6 +273,8 @@ struct Summary<'a> {
     redundancy: Redundancy,
     blocks_copied: u64,
     bytes_copied: u64,
+    parity_groups: u64,
+    parity_bytes: u64,
     blocks_damaged: u64,
     copying_interrupted: bool,
     blocks_under_protected: u64,
@@ -303,6 +309,8 @@ impl<'a> From<&'a BackupReport> for Summary<'a> {
             redundancy: report.redundancy,
             blocks_copied: report.blocks_copied,
             bytes_copied: report.bytes_copied,
+            parity_groups: report.parity_groups,
+            parity_bytes: report.parity_bytes,
             blocks_damaged: report.blocks_damaged,
             copying_interrupted: report.copying_interrupted,
             blocks_under_protected: report.blocks_under_protected,

@@ -47,6 +47,16 @@ pub fn run(session: &mut Session, args: &ProtectArgs) -> anyhow::Result<Exit> {
             words::duration(report.duration_s)
         ));
     }
+    if report.parity_groups > 0 {
+        let groups = words::plural(report.parity_groups, "group");
+        let time = words::duration(report.duration_s);
+        session.out.say(&format!("wrote parity of {groups} ({}) in {time}", words::size(report.parity_bytes)));
+    }
+    if report.files_removed > 0 {
+        let files = words::plural(report.files_removed, "file");
+        let freed = words::size(report.bytes_removed);
+        session.out.say(&format!("deleted {files} ({freed}) that something else stands for now"));
+    }
     if report.blocks_damaged > 0 {
         let blocks = words::plural(report.blocks_damaged, "block");
         session.warn(&format!(
@@ -73,11 +83,14 @@ fn all_words(report: &ProtectReport) -> String {
             "redundancy is none: every block lies on one volume; `raidtape set-redundancy` changes that".to_owned()
         }
         Redundancy::Copies(copies) => format!("every block lies on {copies} volumes"),
+        Redundancy::Parity { parities, .. } => {
+            format!("any {} may be lost", words::plural(u64::from(parities), "volume"))
+        }
     }
 }
 
 /// What lies on too few volumes, and what helps.
 pub fn under_words((blocks, bytes): (u64, u64), redundancy: Redundancy, next: &str) -> String {
-    let (lie, blocks) = (if blocks == 1 { "lies" } else { "lie" }, words::plural(blocks, "block"));
-    format!("{blocks} ({}) {lie} on fewer volumes than {redundancy} wants: {next}", words::size(bytes))
+    let (are, blocks) = (if blocks == 1 { "is" } else { "are" }, words::plural(blocks, "block"));
+    format!("{blocks} ({}) {are} less protected than {redundancy} wants: {next}", words::size(bytes))
 }

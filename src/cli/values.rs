@@ -41,12 +41,15 @@ pub fn compression(text: &str) -> Result<Compression, String> {
     Compression::from_text(text).ok_or_else(|| "choose `zstd:1` to `zstd:19`, or `none`".to_owned())
 }
 
-/// `none` or `copies=2`.
+/// `none`, `copies=2` or `parity=4+2`.
 pub fn redundancy(text: &str) -> Result<Redundancy, String> {
-    if text.starts_with("parity=") {
-        return Err("this release has no parity yet; choose `none`, or `copies=2` to `copies=16`".to_owned());
-    }
-    Redundancy::from_text(text).ok_or_else(|| "choose `none`, or `copies=2` to `copies=16`".to_owned())
+    Redundancy::from_text(text).ok_or_else(|| {
+        if text.starts_with("parity=1+") {
+            return "parity of one block is a copy: choose `copies=2`, or `parity=2+1`".to_owned();
+        }
+        "choose `none`, `copies=2` to `copies=16`, or `parity=K+M` with K from 2 to 32 and M from 1 to 8, as `parity=4+2`"
+            .to_owned()
+    })
 }
 
 /// `blake3` or `sha256`.

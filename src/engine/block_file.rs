@@ -8,6 +8,7 @@ use crate::format::container::{
     ContainerKind, FormatError, HEADER_LEN, Header, SEGMENT_HEADER_LEN, SegmentHeader, SegmentKind, TRAILER_LEN,
     Trailer,
 };
+use crate::format::parity::ParityTable;
 use crate::model::ids::{BlockId, ChunkId};
 use crate::model::limits::{SECTION_RAW_MAX, SEGMENT_RAW_MAX};
 use crate::model::params::HashAlgo;
@@ -122,10 +123,18 @@ impl ContainerWriter {
         kind: ContainerKind,
         key_of: &dyn Fn(BlockId) -> String,
     ) -> Result<FinishedContainer, StoreError> {
+        let table = std::mem::take(&mut self.table);
+        let sealed = self.seal((kind == ContainerKind::Block).then(|| table.encode()))?;
+        let (id, size) = (sealed.id, sealed.size);
+        sealed.commit(&key_of(id), Existing::Fail)?;
+        Ok(FinishedContainer { id, size, table })
+    }
+
+    /// Writes a table segment of these bytes, if there is to be one, and the trailer. Nothing has a key yet.
+    pub fn seal(mut self, table: Option<Vec<u8>>) -> Result<SealedContainer, StoreError> {
         let (mut table_offset, mut table_len) = (0, 0);
-        if kind == ContainerKind::Block {
+        if let Some(raw) = table {
             table_offset = self.sink.len();
-            let raw = self.table.encode();
             let raw_len = len_u32(raw.len());
             self.put(SegmentKind::Table, &EncodedSegment { codec: Codec::Raw, raw_len, bytes: raw })?;
             table_len = self.sink.len() - table_offset;
@@ -135,9 +144,23 @@ impl ContainerWriter {
             Trailer { table_offset, table_len, segment_count: self.segment_count, pad_len: 0, file_len: size }.encode();
         self.sink.write(&trailer)?;
         self.hasher.update(&trailer);
-        let id = BlockId(self.hasher.finalize());
-        self.sink.commit(&key_of(id), Existing::Fail)?;
-        Ok(FinishedContainer { id, size, table: self.table })
+        Ok(SealedContainer { id: BlockId(self.hasher.finalize()), size, sink: self.sink })
+    }
+}
+
+/// A container that is written in full and has no key yet.
+pub struct SealedContainer {
+    /// Hash of the whole file.
+    pub id: BlockId,
+    /// Bytes.
+    pub size: u64,
+    sink: Box<dyn Sink>,
+}
+
+impl SealedContainer {
+    /// Makes it durable under `key`.
+    pub fn commit(self, key: &str, existing: Existing) -> Result<(), StoreError> {
+        self.sink.commit(key, existing)
     }
 }
 
@@ -165,6 +188,17 @@ pub fn read_trailer(object: &dyn Object) -> Result<Trailer, ReadError> {
 
 /// Reads a block's table, by its trailer.
 pub fn read_table(object: &dyn Object) -> Result<BlockTable, ReadError> {
+    let (stored, offset) = table_bytes(object)?;
+    Ok(BlockTable::decode(&stored, offset)?)
+}
+
+/// Reads a parity's table, by its trailer.
+pub fn read_parity_table(object: &dyn Object) -> Result<ParityTable, ReadError> {
+    Ok(ParityTable::decode(&table_bytes(object)?.0)?)
+}
+
+/// The raw bytes of the table segment, and where that begins.
+fn table_bytes(object: &dyn Object) -> Result<(Vec<u8>, u64), ReadError> {
     let trailer = read_trailer(object)?;
     let len = usize::try_from(trailer.table_len).unwrap_or(usize::MAX);
     if !(SEGMENT_HEADER_LEN..=SECTION_RAW_MAX).contains(&len) {
@@ -172,13 +206,13 @@ pub fn read_table(object: &dyn Object) -> Result<BlockTable, ReadError> {
     }
     let mut bytes = vec![0; len];
     object.read_exact_at(trailer.table_offset, &mut bytes)?;
-    let (header, stored) = bytes.split_at(SEGMENT_HEADER_LEN);
-    SegmentHeader::check(header, stored)?;
-    let header = SegmentHeader::decode(header)?;
+    let stored = bytes.split_off(SEGMENT_HEADER_LEN);
+    SegmentHeader::check(&bytes, &stored)?;
+    let header = SegmentHeader::decode(&bytes)?;
     if header.kind != SegmentKind::Table as u8 || header.codec != Codec::Raw.tag() {
         return Err(FormatError::Invalid("table").into());
     }
-    Ok(BlockTable::decode(stored, trailer.table_offset)?)
+    Ok((stored, trailer.table_offset))
 }
 
 /// Where a segment lies and what it should be.

@@ -27,6 +27,7 @@ pub mod manifest_file;
 mod manifest_write;
 mod missed;
 pub mod observer;
+mod parity;
 pub mod protect;
 pub mod rebuild_catalog;
 mod recover;

@@ -1,16 +1,16 @@
 //! `rebuild-catalog`: brings the catalog back from volumes alone. Reads labels, manifests, directory listings, each
 //! volume's index, and the tables of blocks that no manifest lists; never a chunk.
 
-use super::block_file::{ReadError, read_header, read_table};
+use super::block_file::{ReadError, read_header, read_parity_table, read_table};
 use super::error::{EngineError, Result};
 use super::manifest_apply::ApplyError;
 use super::observer::{Expected, Observer, Phase};
-use super::recover::{Manifests, RunKey, apply_one, put_manifest, take_out_passed_over};
+use super::recover::{Manifests, Orphan, RunKey, apply_one, put_manifest, take_out_passed_over};
 use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::handle::make_folder;
 use crate::catalog::settings::Settings;
 use crate::catalog::volumes::VolumeState;
-use crate::catalog::{Catalog, CatalogError, damage, places, redundancy, replace, runs, volumes};
+use crate::catalog::{Catalog, CatalogError, damage, parity, places, redundancy, replace, runs, volumes};
 use crate::format::block::BlockTable;
 use crate::format::container::{ContainerKind, FormatError, HEADER_LEN, TRAILER_LEN};
 use crate::format::layout;
@@ -256,7 +256,7 @@ fn compare_blocks(
     report: &mut RebuildReport,
     observer: &dyn Observer,
 ) -> Result<()> {
-    let mut missing = Vec::new();
+    let (mut missing, mut parities, mut indexes) = (Vec::new(), Vec::new(), Vec::new());
     for (volume, id) in found.iter().zip(ids) {
         let mut here: BTreeMap<BlockId, u64> = BTreeMap::new();
         let listed = volume.store().list(layout::CHUNKS, &mut |key, size| {
@@ -278,7 +278,8 @@ fn compare_blocks(
         }
         for (block, size) in &here {
             match orphan_table(volume.store().as_ref(), *block, report) {
-                Ok(table) => {
+                Ok(Orphan::Parity(table)) => parities.push(((*block, *size, *id), table)),
+                Ok(Orphan::Block(table)) => {
                     let numbers = blocks::numbers_for(&tx, &table)?;
                     let kind = ContainerKind::Block as u8;
                     let new =
@@ -288,13 +289,22 @@ fn compare_blocks(
                 Err(error) => observer.warn(&format!("block {block} on {} cannot be used: {error}", volume.label.name)),
             }
         }
+        tx.commit().map_err(CatalogError::from)?;
+        indexes.push((*id, index));
+    }
+    // After all blocks: they name these.
+    let tx = catalog.begin()?;
+    for (file, table) in parities {
+        parity::register(&tx, file, &table)?;
+    }
+    for (id, index) in indexes {
         for entry in index {
             if let (Some(no), Some(at_ns)) = (blocks::number_of(&tx, entry.id)?, entry.verified_ns) {
-                blocks::set_verified(&tx, no, (*id, at_ns))?;
+                blocks::set_verified(&tx, no, (id, at_ns))?;
             }
         }
-        tx.commit().map_err(CatalogError::from)?;
     }
+    tx.commit().map_err(CatalogError::from)?;
     note_missing(catalog, &missing, report)
 }
 
@@ -302,35 +312,40 @@ fn compare_blocks(
 fn note_missing(catalog: &mut Catalog, missing: &[(BlockNo, VolumeId)], report: &mut RebuildReport) -> Result<()> {
     let tx = catalog.begin()?;
     for (block, volume) in missing {
-        blocks::set_copy_state(&tx, *block, (*volume, "missing"))?;
+        parity::note_absent(&tx, (*block, *volume))?;
     }
+    let recoverable = parity::recoverable(&tx, &[])?;
     for block in missing.iter().map(|(block, _)| *block).collect::<BTreeSet<_>>() {
-        if !redundancy::copies(&tx, block)?.iter().any(|copy| copy.is_counted) {
+        if !recoverable.contains(&block) && !redundancy::copies(&tx, block)?.iter().any(|copy| copy.is_counted) {
             report.blocks_missing += 1;
             blocks::mark_bad(&tx, block)?;
         }
     }
     // Also what lay only on volumes that were given up or removed.
-    redundancy::mark_lonely(&tx, usize::MAX)?;
+    redundancy::mark_lonely(&tx, &BTreeSet::new(), usize::MAX)?;
     blocks::condemn_superseded(&tx)?;
     tx.commit().map_err(CatalogError::from)?;
     Ok(())
 }
 
-/// The table of a block that no manifest lists.
-fn orphan_table(
-    store: &dyn Store,
-    id: BlockId,
-    report: &mut RebuildReport,
-) -> std::result::Result<BlockTable, ReadError> {
+/// The table of a block that no manifest lists, or of a parity.
+fn orphan_table(store: &dyn Store, id: BlockId, report: &mut RebuildReport) -> std::result::Result<Orphan, ReadError> {
     let object = store.open(&layout::block_key(&id))?;
-    if read_header(object.as_ref())?.kind != ContainerKind::Block {
-        return Err(FormatError::Invalid("kind").into());
-    }
-    let table = read_table(object.as_ref())?;
-    let table_len = BlockTable::encoded_len(table.segments.len(), table.chunk_count());
+    let (orphan, table_len) = match read_header(object.as_ref())?.kind {
+        ContainerKind::Block => {
+            let table = read_table(object.as_ref())?;
+            let len = BlockTable::encoded_len(table.segments.len(), table.chunk_count());
+            (Orphan::Block(table), len)
+        }
+        ContainerKind::Parity => {
+            let table = read_parity_table(object.as_ref())?;
+            let len = table.encode().len();
+            (Orphan::Parity(table), len)
+        }
+        ContainerKind::Manifest => return Err(FormatError::Invalid("kind").into()),
+    };
     report.bytes_read += (HEADER_LEN + TRAILER_LEN + table_len) as u64;
-    Ok(table)
+    Ok(orphan)
 }
 
 /// Names the volumes that were not seen, and what cannot be had without them.

@@ -4,11 +4,11 @@
 use super::error::{EngineError, Exit, Result};
 use super::observer::{Expected, Observer, Phase};
 use super::protect::copy::{BlockFile, Found, look};
-use super::protect::{CopyLimits, give_copies, make_ready, shortfall, update_indexes};
+use super::protect::{CopyLimits, give_copies, make_ready, shortfall, tell_beside, update_indexes};
 use super::recover::settle_records;
 use super::repository::Repository;
 use super::volumes::named;
-use crate::catalog::redundancy::{self, Scope, Want};
+use crate::catalog::redundancy::{self, Goal, Scope, Want};
 use crate::catalog::volumes::{self, VolumeRow};
 use crate::catalog::{CatalogError, blocks};
 use crate::model::ids::BlockNo;
@@ -60,13 +60,15 @@ pub fn remove_volume(repository: &mut Repository, name: &str, observer: &dyn Obs
     let redundancy = repository.settings().redundancy;
     // First one copy that was just read, or made, on a volume that is here; then as many as the policy wants.
     let unseen = repository.away.iter().map(|away| away.id).chain([row.id]).collect();
-    let seen = Want { scope: Scope::On(row.id), copies: 1, leaving: unseen };
+    let seen = Want { scope: Scope::On(row.id), goal: Goal::Each(1), leaving: unseen };
     check_survivors(repository, &row, observer)?;
     let mut copied = give_copies(repository, &seen, CopyLimits::default(), observer)?;
     if redundancy.copies() > 1 && !observer.is_cancelled() {
-        let want = Want { scope: Scope::On(row.id), copies: redundancy.copies(), leaving: vec![row.id] };
+        let wanted = Want::of(repository.catalog.conn(), redundancy, Scope::On(row.id))?;
+        let want = Want { leaving: vec![row.id], ..wanted };
         copied.add(give_copies(repository, &want, CopyLimits::default(), observer)?);
     }
+    tell_beside(repository, &copied, observer);
     update_indexes(repository, &copied, observer);
     if observer.is_cancelled() {
         return Err(EngineError::Interrupted);

@@ -5,11 +5,11 @@
 use super::add_volume::{AddVolumeOptions, add_volume};
 use super::error::{EngineError, Exit, Result};
 use super::observer::Observer;
-use super::protect::{CopyLimits, give_copies, make_ready, shortfall, update_indexes};
+use super::protect::{CopyLimits, bring_about, give_copies, make_ready, shortfall, tell_beside, update_indexes};
 use super::recover;
 use super::repository::Repository;
 use super::volumes::named;
-use crate::catalog::redundancy::{self, Scope, Want};
+use crate::catalog::redundancy::{self, Goal, Scope, Want};
 use crate::catalog::volumes::{self, VolumeState};
 use crate::model::ids::VolumeId;
 use crate::volume::handle::Volume;
@@ -88,13 +88,19 @@ pub fn replace_volume(
     // It marks what has no other copy, too.
     make_ready(repository, observer)?;
     let redundancy = repository.settings().redundancy;
-    let want = Want { scope: Scope::On(lost.id), copies: redundancy.copies(), leaving: Vec::new() };
+    let on_lost = |goal| Want { scope: Scope::On(lost.id), goal, leaving: Vec::new() };
     let limits = CopyLimits { onto: new, ..CopyLimits::default() };
-    let mut copied = give_copies(repository, &want, limits, observer)?;
+    // What its groups give back, then further copies of the rest.
+    let mut copied = give_copies(repository, &on_lost(Goal::Members), limits, observer)?;
+    if !observer.is_cancelled() {
+        let wanted = Want { scope: Scope::On(lost.id), ..Want::of(repository.catalog.conn(), redundancy, Scope::All)? };
+        copied.add(give_copies(repository, &wanted, limits, observer)?);
+    }
     if !observer.is_cancelled() && redundancy.copies() > 1 {
         // What else lies on too few volumes: the new one may make the difference.
-        copied.add(give_copies(repository, &Want::everywhere(redundancy), limits, observer)?);
+        copied.add(bring_about(repository, (redundancy, Scope::All), limits, observer)?);
     }
+    tell_beside(repository, &copied, observer);
     update_indexes(repository, &copied, observer);
     repository.catalog.checkpoint().ok();
     if observer.is_cancelled() {

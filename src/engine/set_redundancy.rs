@@ -4,7 +4,7 @@ use super::error::Result;
 use super::observer::Observer;
 use super::recover;
 use super::repository::Repository;
-use crate::catalog::redundancy::{self, Want};
+use crate::catalog::redundancy::{self, Scope, Want};
 use crate::catalog::settings;
 use crate::model::redundancy::Redundancy;
 
@@ -32,7 +32,8 @@ pub fn set_redundancy(
     recover::catch_up(repository, observer)?.iter().for_each(|problem| observer.warn(problem));
     let before = settings::redundancy(repository.catalog.conn())?;
     settings::set_redundancy(repository.catalog.conn(), policy)?;
-    let left = redundancy::shortfall(repository.catalog.conn(), &Want::everywhere(policy))?;
+    let conn = repository.catalog.conn();
+    let left = redundancy::shortfall(conn, &Want::of(conn, policy, Scope::All)?)?;
     Ok(SetRedundancyReport {
         before,
         redundancy: policy,

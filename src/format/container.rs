@@ -58,12 +58,14 @@ pub enum ContainerKind {
     Block = 1,
     /// The record of one run.
     Manifest = 2,
+    /// A parity of blocks on other volumes.
+    Parity = 3,
 }
 
 /// The first bytes of a container: only what is known when it is opened for writing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Block or manifest.
+    /// Block, manifest or parity.
     pub kind: ContainerKind,
     /// Hash of chunk ids, file hashes and block names.
     pub hash: HashAlgo,
@@ -111,6 +113,7 @@ impl Header {
         let kind = match fields.u8()? {
             1 => ContainerKind::Block,
             2 => ContainerKind::Manifest,
+            3 => ContainerKind::Parity,
             _ => return Err(FormatError::Invalid("kind")),
         };
         let hash_byte = fields.u8()?;

@@ -201,7 +201,7 @@ fn the_policy_can_be_changed_while_backups_go_on() {
     for (at, tree) in runs.iter().enumerate() {
         bench.assert_reverts(at as i64 + 1, tree);
     }
-    for bad in ["copies=1", "copies", "mirror", "parity=2+1"] {
+    for bad in ["copies=1", "copies", "mirror", "parity=0+1", "parity=2"] {
         let said = bench.run(&["set-redundancy", bad]).with_code(2);
         assert!(said.err.contains("`copies=2` to `copies=16`"), "{said:#?}");
     }

@@ -106,7 +106,9 @@ fn a_run_of_an_earlier_release_deletes_only_when_that_is_accepted_and_its_catalo
     bench.backup();
     let conn = rusqlite::Connection::open(bench.path("backup.cat")).unwrap();
     conn.execute_batch(
-        "ALTER TABLE runs DROP COLUMN selected; ALTER TABLE runs DROP COLUMN roots; PRAGMA user_version = 1;",
+        "ALTER TABLE runs DROP COLUMN selected; ALTER TABLE runs DROP COLUMN roots;
+         DROP INDEX parity_groups_by_uuid; DROP INDEX parity_members_by_block; ALTER TABLE parity_groups DROP COLUMN uuid;
+         PRAGMA user_version = 1;",
     )
     .unwrap();
     drop(conn);
@@ -119,7 +121,7 @@ fn a_run_of_an_earlier_release_deletes_only_when_that_is_accepted_and_its_catalo
     bench.run(&args(&["--delete-excluded", "-n"])).with_code(0);
     assert!(has_extra(&bench));
     bench.backup();
-    assert_eq!(bench.query("PRAGMA user_version"), ["Integer(3)"]);
+    assert_eq!(bench.query("PRAGMA user_version"), ["Integer(4)"]);
     assert_eq!(
         bench.query("SELECT selected, json_array_length(roots) FROM runs"),
         ["Null|Null", "Integer(0)|Integer(1)"]

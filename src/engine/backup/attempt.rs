@@ -19,6 +19,7 @@ use crate::catalog::settings::Settings;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::observer::Observer;
 use crate::model::ids::{ChunkId, RunSeq, SourceId, VolumeId};
+use crate::model::redundancy::Redundancy;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -134,6 +135,10 @@ fn assembler<'w>(
 ) -> Result<Assembler<'w>> {
     let stretch = (plan.write_workers, plan.settings.block_size);
     let placement = Placement::new(Arc::clone(lanes), &plan.volumes, stretch);
+    let placement = match plan.settings.redundancy {
+        Redundancy::Parity { positions, parities } => placement.with_parity((positions, parities)),
+        Redundancy::None | Redundancy::Copies(_) => placement,
+    };
     let lookup = Lookup::new(reader, plan.avoid.clone());
     let wiring = Wiring { lookup, known, commits, put_segment, observer: plan.observer };
     Ok(Assembler::new(wiring, placement, plan.settings.hash)?)

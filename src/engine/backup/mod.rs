@@ -47,7 +47,7 @@ use self::seen::DetectionOptions;
 use self::writer::{LEASE_MIN, LaneVolume};
 use super::error::{EngineError, Result};
 use super::observer::{Expected, Observer, Phase};
-use super::protect::protect_new;
+use super::protect::{protect_new, update_indexes};
 use super::recover::{recover, with_what_works};
 use super::repository::Repository;
 use crate::catalog::runs::{self, Asked, Run, RunState, Source};
@@ -136,6 +136,7 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
     if let Err(error) = finish::update_indexes(repository, run.seq, observer) {
         observer.warn(&format!("the volumes' indexes are not up to date: {error}"));
     }
+    update_indexes(repository, &copied, observer);
     if let Err(error) = full_manifest::write_if_due(repository, (&source, run.seq), observer) {
         observer.warn(&format!("the full record of run {} is missing: {error}", run.seq));
     }

@@ -1,14 +1,21 @@
 //! Which volume a directory's chunks go to: the one it went to before; else the one being filled, and after a block's
 //! worth the one with the most room. So a directory stays together, a small run uses one volume, a large one all.
+//!
+//! Under parity as many volumes as a group has positions are filled side by side, so that their blocks, about as long as
+//! each other, make groups, and as many others have the room for the parities. A directory stays together for a segment.
 
 use super::lanes::Lanes;
 use super::writer::LaneVolume;
 use crate::model::ids::VolumeId;
+use crate::model::limits::SEGMENT_RAW_MAX;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Directories whose lane is remembered within a run at most.
 const REMEMBERED_MAX: usize = 50_000;
+
+/// Bytes that stay on one lane under parity: a segment, so that lanes hardly differ in the end.
+const PARITY_STRETCH_LEN: u64 = SEGMENT_RAW_MAX as u64;
 
 /// Places directories on lanes.
 pub struct Placement {
@@ -21,6 +28,8 @@ pub struct Placement {
     stretch_len: u64,
     filling: Option<(usize, u64)>,
     chosen: HashMap<Arc<[u8]>, usize>,
+    /// Under parity: the lanes that are filled, with what was given to each.
+    side_by_side: Option<Vec<(usize, u64)>>,
 }
 
 impl Placement {
@@ -35,7 +44,19 @@ impl Placement {
             stretch_len,
             filling: None,
             chosen: HashMap::new(),
+            side_by_side: None,
         }
+    }
+
+    /// Fills `positions` lanes side by side, or as many as leave `parities` others.
+    pub fn with_parity(mut self, (positions, parities): (u8, u8)) -> Self {
+        let mut lanes: Vec<usize> = (0..self.volumes.len()).filter(|lane| self.lanes.is_open(*lane)).collect();
+        let beside = lanes.len().saturating_sub(parities.into()).max(1);
+        lanes.sort_by_key(|lane| (std::cmp::Reverse(self.room[*lane]), *lane));
+        lanes.truncate(beside.min(positions.into()));
+        self.side_by_side = Some(lanes.into_iter().map(|lane| (lane, 0)).collect());
+        self.stretch_len = PARITY_STRETCH_LEN;
+        self
     }
 
     /// How many lanes there are.
@@ -50,6 +71,9 @@ impl Placement {
 
     /// The lane for `len` bytes of a directory, and whether that is news.
     pub fn lane_for(&mut self, dir: &Arc<[u8]>, affinity: Option<VolumeId>, len: u64) -> (usize, bool) {
+        if self.side_by_side.is_some() {
+            return (self.lane_for_any(len), false);
+        }
         if let Some(lane) = self.chosen.get(dir).copied().filter(|lane| self.lanes.is_open(*lane)) {
             self.charge(lane, len);
             return (lane, false);
@@ -81,6 +105,27 @@ impl Placement {
         {
             *left = left.saturating_sub(len);
         }
+        if let Some((_, given)) = self.side_by_side.iter_mut().flatten().find(|(beside, _)| *beside == lane) {
+            *given += len;
+        }
+    }
+
+    /// Under parity: of the lanes that are filled side by side the one that got least. For one that is sealed another one
+    /// comes.
+    fn least_filled(&mut self) -> Option<usize> {
+        let beside = self.side_by_side.as_mut()?;
+        for at in 0..beside.len() {
+            if self.lanes.is_open(beside[at].0) {
+                continue;
+            }
+            let others = (0..self.volumes.len()).filter(|lane| self.lanes.is_open(*lane));
+            let free = others.filter(|lane| !beside.iter().any(|(known, _)| known == lane));
+            if let Some(other) = free.max_by_key(|lane| (self.room[*lane], std::cmp::Reverse(*lane))) {
+                beside[at].0 = other;
+            }
+        }
+        let open = beside.iter().filter(|(lane, _)| self.lanes.is_open(*lane));
+        open.min_by_key(|(lane, given)| (*given, *lane)).map(|(lane, _)| *lane)
     }
 
     fn fill(&mut self) -> usize {
@@ -88,6 +133,10 @@ impl Placement {
             && left > 0
             && self.lanes.is_open(lane)
         {
+            return lane;
+        }
+        if let Some(lane) = self.least_filled() {
+            self.filling = Some((lane, self.stretch_len));
             return lane;
         }
         let mut order: Vec<usize> = (0..self.volumes.len()).filter(|lane| self.lanes.is_open(*lane)).collect();

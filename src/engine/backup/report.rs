@@ -42,6 +42,10 @@ pub struct BackupReport {
     pub blocks_copied: u64,
     /// Their bytes.
     pub bytes_copied: u64,
+    /// Parity groups that were made or filled.
+    pub parity_groups: u64,
+    /// Bytes of their parities.
+    pub parity_bytes: u64,
     /// Blocks of this run that proved damaged when they were read to be copied: the next backup stores them again.
     pub blocks_damaged: u64,
     /// Copying was interrupted; the run is saved all the same.
@@ -87,6 +91,8 @@ pub(super) fn report(
         redundancy: repository.settings().redundancy,
         blocks_copied: copied.blocks,
         bytes_copied: copied.bytes,
+        parity_groups: copied.groups,
+        parity_bytes: copied.parity_bytes,
         blocks_damaged: copied.bad,
         copying_interrupted: copied.is_cut_short,
         blocks_under_protected: under_protected.blocks,

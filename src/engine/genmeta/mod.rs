@@ -91,7 +91,7 @@ pub fn genmeta(
 fn wanted_blocks(repository: &Repository, options: &GenmetaOptions) -> Result<Vec<BlockRow>> {
     let conn = repository.catalog.conn();
     let mut rows = places::all_blocks(conn)?;
-    rows.retain(|row| matches!(row.state.as_str(), "ok" | "bad"));
+    rows.retain(|row| !row.is_parity && matches!(row.state.as_str(), "ok" | "bad"));
     if let Some(seq) = options.run {
         let run = runs::get(conn, seq)?.filter(|run| run.state == RunState::Complete);
         let run =

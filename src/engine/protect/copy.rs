@@ -6,7 +6,7 @@ use crate::engine::recover::hash_object;
 use crate::format::layout;
 use crate::model::ids::BlockId;
 use crate::model::params::HashAlgo;
-use crate::volume::store::{Existing, Store, StoreError};
+use crate::volume::store::{Existing, Object, Store, StoreError};
 
 /// Damaged blocks of one name that are kept at most.
 const ASIDE_MAX: u32 = 100;
@@ -118,6 +118,17 @@ pub fn copy_block(
         other => CopyFailure::From(Unread::Unreadable(other.to_string())),
     };
     let object = from.open(&key).map_err(unread)?;
+    copy_object((object.as_ref(), &unread), to, (block, present), observer)
+}
+
+/// Copies a block from an object that should be it; `unread` tells what an error in reading it means.
+pub fn copy_object(
+    (object, unread): (&dyn Object, &dyn Fn(StoreError) -> CopyFailure),
+    to: &dyn Store,
+    (block, present): (&BlockFile, Present),
+    observer: &dyn Observer,
+) -> Result<(), CopyFailure> {
+    let bad = |what: String| CopyFailure::From(Unread::Bad(what));
     if object.len() != block.size {
         return Err(bad(format!("it has {} bytes, not {}", object.len(), block.size)));
     }
@@ -140,16 +151,17 @@ pub fn copy_block(
         return Err(bad("its bytes do not hash to its name".to_owned()));
     }
     if present == Present::SetAside {
-        set_aside(to, block).map_err(CopyFailure::To)?;
+        set_aside(to, &block.id).map_err(CopyFailure::To)?;
     }
-    sink.commit(&key, Existing::Replace).map_err(CopyFailure::To)
+    sink.commit(&layout::block_key(&block.id), Existing::Replace).map_err(CopyFailure::To)
 }
 
-fn set_aside(store: &dyn Store, block: &BlockFile) -> Result<(), StoreError> {
-    let key = layout::block_key(&block.id);
+/// Keeps what has a block's name under `quarantine/`.
+pub fn set_aside(store: &dyn Store, id: &BlockId) -> Result<(), StoreError> {
+    let key = layout::block_key(id);
     let mut number = 1;
     loop {
-        match store.set_aside(&key, &layout::quarantine_key(&block.id, number)) {
+        match store.set_aside(&key, &layout::quarantine_key(id, number)) {
             Err(StoreError::Exists { .. }) if number < ASIDE_MAX => number += 1,
             // It went away meanwhile: all the better.
             Err(StoreError::NotFound { .. }) => return Ok(()),

@@ -1,12 +1,13 @@
 //! Making many copies: planned in batches, a thread for each volume that is written, the catalog told by this one alone.
 
-use super::copy::{BlockFile, CopyFailure, Found, Present, Unread, copy_block, look};
+use super::copy::{BlockFile, CopyFailure, Found, Present, Unread, copy_block, copy_object, look};
 use super::plan::{CopyJob, Plan};
 use super::{BATCH, Copied, CopyLimits, name_of};
 use crate::catalog::blocks;
 use crate::catalog::redundancy::{self, Want};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::observer::{Expected, Observer, Phase};
+use crate::engine::parity::encode::{Out, Trouble};
 use crate::engine::repository::Repository;
 use crate::model::ids::{BlockId, BlockNo, VolumeId};
 use crate::volume::index::IndexedBlock;
@@ -42,7 +43,7 @@ pub fn give_copies(
         let mut jobs = BTreeMap::new();
         for block in batch.iter().filter(|block| !copied.damaged.contains(&block.no)) {
             let file = BlockFile { id: block.id, size: block.size, algo };
-            plan.put(block, (want, file), &mut jobs);
+            plan.put(block, (want, file), &mut jobs)?;
         }
         copied.beside.append(&mut plan.beside);
         let failed_before = copied.failed.len();
@@ -54,12 +55,6 @@ pub fn give_copies(
         if copied.failed.len() == failed_before {
             after = last;
         }
-    }
-    for (one, other) in &copied.beside {
-        let (one, other) = (name_of(repository, *one), name_of(repository, *other));
-        observer.warn(&format!(
-            "volumes {one} and {other} are on one device, and no other has room: its loss takes both copies"
-        ));
     }
     Ok(copied)
 }
@@ -77,8 +72,11 @@ enum Outcome {
         from: VolumeId,
         what: Unread,
     },
-    /// No copy of a block could be read.
-    Damaged(BlockNo),
+    /// No copy of a block could be read, and no group gives it back.
+    Damaged {
+        no: BlockNo,
+        is_parity: bool,
+    },
     TargetFailed {
         to: VolumeId,
         error: StoreError,
@@ -136,8 +134,7 @@ fn take_in(repository: &Repository, outcome: Outcome, copied: &mut Copied) -> Re
             blocks::put_copy(repository.catalog.conn(), no, to)?;
             copied.blocks += 1;
             copied.bytes += block.size;
-            let indexed = IndexedBlock { id: block.id, size: block.size, verified_ns: None };
-            copied.made.entry(to).or_default().push(indexed);
+            copied.note_made(to, IndexedBlock { id: block.id, size: block.size, verified_ns: None });
         }
         Outcome::Unread { no, block, from, what } => {
             if let Some(state) = what.state() {
@@ -148,10 +145,11 @@ fn take_in(repository: &Repository, outcome: Outcome, copied: &mut Copied) -> Re
                 "block {block} on volume {volume} cannot be copied: {what}; `raidtape validate --repair` heals it from another"
             ));
         }
-        Outcome::Damaged(no) => {
+        Outcome::Damaged { no, is_parity } => {
             copied.damaged.insert(no);
-            // One that is away, or could not be read just now, may still be sound.
-            if !redundancy::copies(repository.catalog.conn(), no)?.iter().any(|copy| copy.is_sound) {
+            // One that is away, or could not be read just now, may still be sound. A parity can be made anew in another
+            // group.
+            if !is_parity && !redundancy::copies(repository.catalog.conn(), no)?.iter().any(|copy| copy.is_sound) {
                 blocks::mark_bad(repository.catalog.conn(), no)?;
                 copied.bad += 1;
             }
@@ -217,5 +215,33 @@ fn copy_one(
             Err(failure) => return Err(failure),
         }
     }
-    Ok(Outcome::Damaged(job.no))
+    match &job.group {
+        Some(group) if job.is_parity => {
+            let store = Arc::clone(&target.store);
+            let out = Out { index: 0, volume: target.id, store, again: Some((job.block.id, Present::Replaced)) };
+            match group.make_parity(out, observer) {
+                Ok(()) => return Ok(made),
+                Err(Trouble::Out(_, error)) => return Err(CopyFailure::To(error)),
+                Err(Trouble::Stopped) => return Err(CopyFailure::Stopped),
+                Err(_) => {}
+            }
+        }
+        Some(group) => {
+            let unread = |error: StoreError| CopyFailure::From(Unread::Unreadable(error.to_string()));
+            if let Some(recovered) = group.open() {
+                match copy_object(
+                    (&recovered, &unread),
+                    target.store.as_ref(),
+                    (&job.block, Present::Replaced),
+                    observer,
+                ) {
+                    Ok(()) => return Ok(made),
+                    Err(CopyFailure::From(_)) => {}
+                    Err(failure) => return Err(failure),
+                }
+            }
+        }
+        None => {}
+    }
+    Ok(Outcome::Damaged { no: job.no, is_parity: job.is_parity })
 }

@@ -1,11 +1,12 @@
-//! `protect`: brings every block to as many volumes as the policy wants. A run does the same with its own blocks before
-//! it is complete.
+//! `protect`: brings every block to as many volumes as the policy wants, or into a parity group. A run does the same with its
+//! own blocks before it is complete.
 //!
 //! `plan` chooses where copies go, `copy` makes one, `make` makes many: each volume that is written has a thread; one thread
 //! alone writes the catalog, and only what is durable. A volume that fails or is full is left out, and its share planned anew.
 
 pub(super) mod copy;
 mod make;
+pub(super) mod places;
 mod plan;
 
 pub(super) use self::make::give_copies;
@@ -13,11 +14,13 @@ pub(super) use self::make::give_copies;
 use super::backup::no_volume_words;
 use super::error::{EngineError, Exit, Result};
 use super::observer::Observer;
+use super::parity::make_groups;
+use super::parity::retire::{delete_retired, drop_superseded};
 use super::recover::{recover, with_what_works};
 use super::repository::Repository;
-use crate::catalog::redundancy::{self, Scope, Shortfall, Want};
+use crate::catalog::redundancy::{self, Goal, Scope, Shortfall, Want};
 use crate::catalog::volumes::VolumeState;
-use crate::model::ids::{BlockNo, VolumeId};
+use crate::model::ids::{BlockId, BlockNo, VolumeId};
 use crate::model::redundancy::Redundancy;
 use crate::volume::index::{IndexDb, IndexedBlock};
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,6 +48,14 @@ pub struct ProtectReport {
     pub bytes_copied: u64,
     /// Where they are, by name.
     pub volumes_written: Vec<String>,
+    /// Parity groups that were made or filled.
+    pub parity_groups: u64,
+    /// Bytes of the parities that were written for them.
+    pub parity_bytes: u64,
+    /// Files that were deleted because something else stands for them now.
+    pub files_removed: u64,
+    /// Their bytes.
+    pub bytes_removed: u64,
     /// Blocks that lie on fewer volumes than the policy wants.
     pub blocks_under_protected: u64,
     /// Their bytes.
@@ -81,9 +92,16 @@ pub(super) struct Copied {
     pub bad: u64,
     /// The end was not reached: for want of time, or because the user asked.
     pub is_cut_short: bool,
+    /// Parity groups that were made or filled, and bytes of their parities.
+    pub groups: u64,
+    pub parity_bytes: u64,
+    /// Files that are not needed any more and were deleted.
+    pub removed: BTreeMap<VolumeId, Vec<BlockId>>,
+    pub removed_bytes: u64,
     made: BTreeMap<VolumeId, Vec<IndexedBlock>>,
     failed: BTreeSet<VolumeId>,
-    beside: BTreeSet<(VolumeId, VolumeId)>,
+    /// Volumes on one device that hold what should not be lost together.
+    pub beside: BTreeSet<(VolumeId, VolumeId)>,
 }
 
 impl Copied {
@@ -95,9 +113,25 @@ impl Copied {
         self.damaged.append(&mut more.damaged);
         self.bad += more.bad;
         self.is_cut_short |= more.is_cut_short;
+        self.beside.append(&mut more.beside);
+        self.groups += more.groups;
+        self.parity_bytes += more.parity_bytes;
+        self.removed_bytes += more.removed_bytes;
         for (volume, mut made) in more.made {
             self.made.entry(volume).or_default().append(&mut made);
         }
+        for (volume, mut removed) in more.removed {
+            self.removed.entry(volume).or_default().append(&mut removed);
+        }
+    }
+
+    /// A file is durable on a volume.
+    pub fn note_made(&mut self, volume: VolumeId, file: IndexedBlock) {
+        self.made.entry(volume).or_default().push(file);
+    }
+
+    fn files_removed(&self) -> u64 {
+        self.removed.values().map(|files| files.len() as u64).sum()
     }
 }
 
@@ -120,9 +154,9 @@ pub fn protect(
     let began = Instant::now();
     make_ready(repository, observer)?;
     let redundancy = repository.settings().redundancy;
-    let want = Want::everywhere(redundancy);
     let deadline = options.max_duration.and_then(|given| began.checked_add(given));
-    let copied = give_copies(repository, &want, CopyLimits { deadline, ..CopyLimits::default() }, observer)?;
+    let limits = CopyLimits { deadline, ..CopyLimits::default() };
+    let copied = bring_about(repository, (redundancy, Scope::All), limits, observer)?;
     update_indexes(repository, &copied, observer);
     repository.catalog.checkpoint().ok();
     if observer.is_cancelled() {
@@ -133,6 +167,10 @@ pub fn protect(
         redundancy,
         blocks_copied: copied.blocks,
         bytes_copied: copied.bytes,
+        parity_groups: copied.groups,
+        parity_bytes: copied.parity_bytes,
+        files_removed: copied.files_removed(),
+        bytes_removed: copied.removed_bytes,
         volumes_written: copied.made.keys().map(|id| name_of(repository, *id)).collect(),
         blocks_under_protected: left.blocks,
         bytes_under_protected: left.bytes,
@@ -141,6 +179,49 @@ pub fn protect(
         is_out_of_time: copied.is_cut_short,
         duration_s: began.elapsed().as_secs_f64(),
     })
+}
+
+/// Does what the policy wants for the blocks of a scope. Under parity first what is lost of groups is made again, as far as
+/// they give it back; then blocks are put into groups, and what does not fit into any gets plain copies.
+pub(super) fn bring_about(
+    repository: &mut Repository,
+    (redundancy, scope): (Redundancy, Scope),
+    limits: CopyLimits,
+    observer: &dyn Observer,
+) -> Result<Copied> {
+    let mut copied = Copied::default();
+    if let Redundancy::Parity { positions, parities } = redundancy {
+        let members = Want { scope, goal: Goal::Members, leaving: Vec::new() };
+        copied.add(give_copies(repository, &members, limits, observer)?);
+        if !copied.is_cut_short {
+            copied.add(make_groups(repository, (scope, (positions, parities)), limits, observer)?);
+        }
+    }
+    if !copied.is_cut_short && redundancy != Redundancy::None {
+        let rest = Want::of(repository.catalog.conn(), redundancy, scope)?;
+        copied.add(give_copies(repository, &rest, limits, observer)?);
+    }
+    if !copied.is_cut_short {
+        drop_superseded(repository, redundancy)?;
+    }
+    copied.add(delete_retired(repository, observer)?);
+    tell_beside(repository, &copied, observer);
+    Ok(copied)
+}
+
+/// Says which volumes hold what should not be lost together.
+pub(super) fn tell_beside(repository: &Repository, copied: &Copied, observer: &dyn Observer) {
+    let mut devices: Vec<BTreeSet<VolumeId>> = Vec::new();
+    for (one, other) in &copied.beside {
+        match devices.iter_mut().find(|device| device.contains(one) || device.contains(other)) {
+            Some(device) => device.extend([*one, *other]),
+            None => devices.push([*one, *other].into()),
+        }
+    }
+    for device in devices {
+        let names: Vec<String> = device.iter().map(|id| name_of(repository, *id)).collect();
+        observer.warn(&format!("volumes {} are on one device: its loss takes them all", names.join(", ")));
+    }
 }
 
 /// Takes the volumes' locks and brings in what was left behind, as every command does that writes blocks.
@@ -160,27 +241,29 @@ pub(super) fn make_ready(repository: &mut Repository, observer: &dyn Observer) -
 /// left to `protect`; the run is saved all the same.
 pub(super) fn protect_new(repository: &mut Repository, is_alone: bool, observer: &dyn Observer) -> Result<Copied> {
     let redundancy = repository.settings().redundancy;
-    if redundancy.copies() < 2 {
+    if redundancy == Redundancy::None {
         return Ok(Copied::default());
     }
-    let want = Want { scope: Scope::Unlisted, ..Want::everywhere(redundancy) };
-    let copied = give_copies(repository, &want, CopyLimits { is_alone, ..CopyLimits::default() }, observer)?;
+    let limits = CopyLimits { is_alone, ..CopyLimits::default() };
+    let copied = bring_about(repository, (redundancy, Scope::Unlisted), limits, observer)?;
     copied.problems.iter().for_each(|problem| observer.warn(problem));
     Ok(copied)
 }
 
 /// How much of the whole repository lies on fewer volumes than the policy wants.
 pub fn shortfall(repository: &Repository) -> Result<Shortfall> {
-    let want = Want::everywhere(repository.settings().redundancy);
+    let redundancy = repository.settings().redundancy;
     // What lay on a volume that was given up and nowhere else is lost, and no matter of more copies.
-    if want.copies < 2 {
+    if redundancy == Redundancy::None {
         return Ok(Shortfall::default());
     }
-    Ok(redundancy::shortfall(repository.catalog.conn(), &want)?)
+    let conn = repository.catalog.conn();
+    Ok(redundancy::shortfall(conn, &Want::of(conn, redundancy, Scope::All)?)?)
 }
 
 /// Why that may be so, and what helps.
 pub fn shortfall_words(repository: &Repository) -> String {
+    // With fewer than K + M volumes groups are shorter; with M + 1 there are copies in their place.
     let wanted = repository.settings().redundancy.copies() as usize;
     let here = repository.mounted.iter().filter(|mounted| mounted.volume.is_writable()).count();
     let awaited = repository.away.iter().filter(|row| row.state != VolumeState::Lost).count();
@@ -202,9 +285,13 @@ pub fn shortfall_words(repository: &Repository) -> String {
 
 /// Tells the volumes' own indexes what came. They are caches: a failure is only said.
 pub(super) fn update_indexes(repository: &Repository, copied: &Copied, observer: &dyn Observer) {
-    for (id, made) in &copied.made {
-        let Some(mounted) = repository.volume(*id).filter(|mounted| mounted.is_locked_for_writing()) else { continue };
-        if let Err(error) = IndexDb::update(&mounted.volume.root, made, &[], &[]) {
+    let volumes: BTreeSet<VolumeId> = copied.made.keys().chain(copied.removed.keys()).copied().collect();
+    for id in volumes {
+        let Some(mounted) = repository.volume(id).filter(|mounted| mounted.is_locked_for_writing()) else { continue };
+        let (mut made, removed) = (copied.made.get(&id).cloned().unwrap_or_default(), copied.removed.get(&id));
+        let removed = removed.map_or(&[][..], Vec::as_slice);
+        made.retain(|file| !removed.contains(&file.id));
+        if let Err(error) = IndexDb::update(&mounted.volume.root, &made, removed, &[]) {
             observer.warn(&format!("volume {}: its index is not up to date: {error}", mounted.row.name));
         }
     }

@@ -1,13 +1,17 @@
 //! Blocks of which no copy could be had: their volumes were given up or removed, or what lay there is gone. Another volume may
 //! hold one that this catalog does not know of, because it is an older copy or was made anew. What is found nowhere counts
-//! as damaged, so that the next backup reads the files in it again.
+//! as damaged, so that the next backup reads the files in it again; but for what a parity group gives back.
 
-use crate::catalog::redundancy;
-use crate::catalog::{CatalogError, blocks};
+use super::hash_object;
+use crate::catalog::{CatalogError, blocks, parity, redundancy};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::observer::{Expected, Observer, Phase};
+use crate::engine::parity::source::GroupSource;
 use crate::engine::protect::copy::{BlockFile, Found, look};
 use crate::engine::repository::{Mounted, Repository};
+use crate::model::ids::{BlockId, BlockNo};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Blocks that are marked in one transaction.
 const MARKED_AT_ONCE: usize = 100;
@@ -16,6 +20,11 @@ const MARKED_AT_ONCE: usize = 100;
 pub(super) fn find_lonely(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
     let conn = repository.catalog.conn();
     let (algo, mut found) = (repository.settings().hash, 0_u64);
+    // What the group of a damaged block gives back again counts as sound: `protect` writes it anew.
+    for block in parity::recoverable(conn, &[])? {
+        blocks::mark_sound(conn, block)?;
+    }
+    let mut spared = BTreeSet::new();
     let lonely = redundancy::lonely(conn)?;
     if lonely.is_empty() {
         return Ok(());
@@ -28,6 +37,7 @@ pub(super) fn find_lonely(repository: &mut Repository, observer: &dyn Observer) 
         }
         let copies = redundancy::copies(conn, block.no)?;
         let file = BlockFile { id: block.id, size: block.size, algo };
+        let found_before = found;
         // Where one is known to be damaged, `validate` looks again.
         let is_known = |mounted: &&Mounted| copies.iter().any(|copy| copy.volume == mounted.row.id && copy.is_bad);
         for mounted in repository.mounted.iter().filter(|mounted| !is_known(mounted)) {
@@ -45,11 +55,16 @@ pub(super) fn find_lonely(repository: &mut Repository, observer: &dyn Observer) 
                 Err(error) => observer.warn(&format!("block {} on volume {}: {error}", block.id, mounted.row.name)),
             }
         }
+        if found == found_before && is_given_back(repository, (block.no, block.id))? {
+            spared.insert(block.no);
+            blocks::mark_sound(conn, block.no)?;
+        }
+        observer.advance(1, block.size);
     }
     if found > 0 {
         observer.warn(&format!("blocks were found again, {found} copies of them, on the volumes, and count again"));
     }
-    let gone = mark_in_steps(repository, observer)?;
+    let gone = mark_in_steps(repository, &spared, observer)?;
     if gone > 0 {
         observer.warn(&format!(
             "blocks that are on no volume any more, and count as damaged: {gone}; `raidtape validate` names their files, and the next \
@@ -59,12 +74,22 @@ pub(super) fn find_lonely(repository: &mut Repository, observer: &dyn Observer) 
     Ok(())
 }
 
+/// Whether the block's parity group gives it back, column by column, although too many of its files are damaged.
+pub fn is_given_back(repository: &Repository, block: (BlockNo, BlockId)) -> Result<bool> {
+    let settings = repository.settings();
+    let store_of = |id| repository.volume(id).map(|mounted| Arc::clone(mounted.store()));
+    let known = (settings.repository, settings.hash);
+    let source = GroupSource::find(repository.catalog.conn(), block, known, &store_of)?;
+    let recovered = source.and_then(|source| source.open());
+    Ok(recovered.is_some_and(|object| hash_object(&object, settings.hash).is_ok_and(|hash| hash == block.1.0)))
+}
+
 /// In several transactions, between which it can be stopped: a disk has thousands of blocks.
-fn mark_in_steps(repository: &mut Repository, observer: &dyn Observer) -> Result<usize> {
+fn mark_in_steps(repository: &mut Repository, spared: &BTreeSet<BlockNo>, observer: &dyn Observer) -> Result<usize> {
     let mut gone = 0;
     loop {
         let tx = repository.catalog.begin()?;
-        let marked = redundancy::mark_lonely(&tx, MARKED_AT_ONCE)?;
+        let marked = redundancy::mark_lonely(&tx, spared, MARKED_AT_ONCE)?;
         tx.commit().map_err(CatalogError::from)?;
         gone += marked;
         if marked < MARKED_AT_ONCE {

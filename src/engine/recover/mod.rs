@@ -3,32 +3,35 @@
 //! adopted, and manifests brought to the volumes that lack them (`replicate`). Which records belong to the history,
 //! `chain` knows.
 
+mod adopt;
 mod chain;
 mod lonely;
 mod replicate;
 
+pub use adopt::Orphan;
+pub use lonely::is_given_back;
 pub use replicate::{is_excused, is_lacking, settle_records};
 
 pub use chain::{Manifests, RunKey, put_manifest, take_out_passed_over};
 
-use super::block_file::{ReadError, read_header, read_table};
+use super::block_file::ReadError;
 use super::error::{EngineError, Result};
 use super::manifest_apply::{ApplyError, ManifestApply, read_meta};
 use super::manifest_file::ManifestReader;
 use super::observer::Observer;
+use super::parity::retire::delete_retired;
 use super::repository::Repository;
-use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::runs::{self, Run, RunState};
-use crate::catalog::volumes;
 use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{settings, volumes};
 use crate::codec::hash::Hasher;
-use crate::format::block::BlockTable;
-use crate::format::container::{ContainerKind, FormatError};
+use crate::format::container::FormatError;
 use crate::format::layout::{self, ManifestCopy};
-use crate::model::ids::{BlockId, RunSeq, RunUuid, VolumeId};
+use crate::model::ids::{RunSeq, RunUuid, VolumeId};
 use crate::model::limits::NUMBER_MAX;
 use crate::model::params::HashAlgo;
 use crate::volume::store::{Object, Store, StoreError};
+use adopt::adopt_blocks;
 use replicate::{records_on, replicate_manifests};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -43,14 +46,29 @@ pub fn recover(repository: &mut Repository, observer: &dyn Observer) -> Result<(
     // A run that did not come to its end may have left whole blocks that no row names.
     let newest = runs::all(repository.catalog.conn())?.pop();
     let is_unclean = newest.is_some_and(|run| run.state != RunState::Complete);
+    // What was written there while this catalog did not know of it, or had to be rebuilt without it, is not in it.
+    let unseen: BTreeSet<VolumeId> = repository
+        .mounted
+        .iter()
+        .filter(|mounted| mounted.row.last_seq.is_none())
+        .map(|mounted| mounted.row.id)
+        .collect();
     let forward = roll_forward(repository, observer, true)?;
     forward.problems.iter().for_each(|problem| observer.warn(problem));
     if is_unclean || forward.has_gaps {
-        adopt_blocks(repository, observer)?;
+        adopt_blocks(repository, (&|_| true, false), observer)?;
         for run in runs::open_ones(repository.catalog.conn())? {
             runs::set_state(repository.catalog.conn(), run.seq, RunState::Aborted)?;
         }
     }
+    if !unseen.is_empty() {
+        adopt_blocks(repository, (&|mounted| unseen.contains(&mounted.row.id), true), observer)?;
+    }
+    if settings::is_protecting(repository.catalog.conn())? {
+        adopt_blocks(repository, (&|_| true, true), observer)?;
+        settings::set_protecting(repository.catalog.conn(), false)?;
+    }
+    delete_retired(repository, observer)?;
     lonely::find_lonely(repository, observer)?;
     replicate_manifests(repository, observer)
 }
@@ -237,57 +255,4 @@ pub fn hash_object(object: &dyn Object, algo: HashAlgo) -> std::result::Result<[
         at += len as u64;
     }
     Ok(hasher.finalize())
-}
-
-/// Registers whole blocks that lie on the volumes and that no row names: a crash came between their rename and their
-/// commit.
-fn adopt_blocks(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
-    let settings = repository.settings().clone();
-    let mut orphans: Vec<(VolumeId, BlockId, u64)> = Vec::new();
-    for mounted in repository.writable() {
-        let mut listed = Vec::new();
-        let result = mounted.store().list(layout::CHUNKS, &mut |key, size| {
-            listed.extend(layout::parse_block_key(key).map(|id| (id, size)));
-        });
-        result.map_err(EngineError::store(&mounted.row.name))?;
-        for (id, size) in listed {
-            if blocks::number_of(repository.catalog.conn(), id)?.is_none() {
-                orphans.push((mounted.row.id, id, size));
-            }
-        }
-    }
-    for (volume, id, size) in orphans {
-        let Some(store) = repository.volume(volume).map(|mounted| Arc::clone(mounted.store())) else { continue };
-        match read_orphan(store.as_ref(), id, settings.hash) {
-            Ok(table) => {
-                // Who wrote it may have died before its name was durable.
-                store.settle(&layout::block_key(&id)).map_err(EngineError::store(&volume_name(repository, volume)))?;
-                let tx = repository.catalog.begin()?;
-                let numbers = blocks::numbers_for(&tx, &table)?;
-                let kind = ContainerKind::Block as u8;
-                let block = NewBlock { id, size, kind, volumes: vec![volume], table, numbers, listed_by: None };
-                blocks::register(&tx, &block)?;
-                tx.commit().map_err(CatalogError::from)?;
-            }
-            Err(error) => {
-                let volume = repository.volume_words(volume);
-                observer.warn(&format!("block {id} on volume {volume} is in no catalog and cannot be used: {error}"));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn volume_name(repository: &Repository, id: VolumeId) -> String {
-    repository.volume(id).map_or_else(|| id.to_string(), |mounted| mounted.row.name.clone())
-}
-
-fn read_orphan(store: &dyn Store, id: BlockId, algo: HashAlgo) -> std::result::Result<BlockTable, ReadError> {
-    // A block that failed to be read back must not be adopted because memory still has it as it was meant.
-    let object = store.open_uncached(&layout::block_key(&id))?;
-    let header = read_header(object.as_ref())?;
-    if header.kind != ContainerKind::Block || hash_object(object.as_ref(), algo)? != id.0 {
-        return Err(FormatError::Checksum("file").into());
-    }
-    read_table(object.as_ref())
 }

@@ -21,6 +21,7 @@ use crate::model::path::show;
 use crate::model::run_spec::RunSpec;
 use std::collections::VecDeque;
 use std::io::Write;
+use std::sync::Arc;
 
 /// Decoded segments that are kept, 4 MiB each at most: a file's new chunks lie one behind the other, those that it shares
 /// with others do not.
@@ -296,7 +297,27 @@ impl<'a> Dumper<'a> {
             let words = self.stores.words(*volume);
             why = Some(format!("its data is damaged: volume {words}, block {}: {reason}", site.key));
         }
-        Err(why)
+        self.from_group(site, &segment, (place, chunk)).ok_or(why)
+    }
+
+    /// The chunk as the block's parity group gives it back.
+    fn from_group(
+        &mut self,
+        site: &Site,
+        segment: &SegmentRef,
+        (place, chunk): (&SegmentPlace, &ChunkPlace),
+    ) -> Option<Vec<u8>> {
+        let group = match &site.group {
+            Some(group) => Arc::clone(group),
+            None => Arc::new(self.stores.group(&self.repository.catalog, site).ok()??),
+        };
+        let raw = self.reader.read(&group.open()?, segment).ok()?.to_vec();
+        let bytes = bytes_of(self.algo, &raw, (place, chunk))?;
+        if self.segments.len() >= SEGMENTS_KEPT_MAX {
+            self.segments.pop_front();
+        }
+        self.segments.push_back((place.segment, raw));
+        Some(bytes)
     }
 
     fn damaged(&self, why: &str) -> EngineError {

@@ -1,13 +1,13 @@
 //! The threads of a restore: each reads a segment once, decodes it once, checks every chunk that is needed, and
 //! writes the chunks where they belong. A chunk that is damaged is looked for in the block's other copies, then in
-//! its further places; when there is none, its files fail.
+//! the block's parity group, then in its further places; when there is none, its files fail.
 
 use super::file::Ground;
 use super::plan::{ChunkRef, Job, SegmentJob, segment_job};
 use super::sites::{Site, Stores};
 use super::tally::Failure;
 use crate::catalog::{Catalog, CatalogError, places};
-use crate::engine::block_file::{ReadError, SegmentReader, is_chunk};
+use crate::engine::block_file::{ReadError, SegmentReader, SegmentRef, is_chunk};
 use crate::engine::error::EngineError;
 use crate::model::ids::{BlockNo, ChunkId, SegmentNo};
 use crate::volume::store::{Object, Store, StoreError};
@@ -90,7 +90,40 @@ impl<'a> Worker<'a> {
             is_elsewhere = true;
             reason = format!("its data is damaged: volume {}, block {}: {why}", self.stores.words(volume), site.key);
         }
-        self.elsewhere(left, &reason, round);
+        match self.from_group(&site, &segment, &mut left) {
+            Ok(()) if left.is_empty() => {}
+            Ok(()) => self.elsewhere(left, &reason, round),
+            Err(error) => {
+                self.ground.tally.stop(error.into());
+                done_each(self.ground, &left);
+            }
+        }
+    }
+
+    /// Restores what the block's parity group gives back of a segment; what it does not is left.
+    fn from_group(&mut self, site: &Site, segment: &SegmentRef, left: &mut Vec<ChunkRef>) -> Result<(), CatalogError> {
+        let is_open = self.open.as_ref().is_some_and(|(at, block, _)| *at == RECOVERED && *block == site.block);
+        if !is_open {
+            self.open = None;
+            let group = match &site.group {
+                Some(group) => Some(Arc::clone(group)),
+                None => {
+                    let catalog = opened(&mut self.catalog, self.catalog_path)?;
+                    self.stores.group(catalog, site)?.map(Arc::new)
+                }
+            };
+            let Some(recovered) = group.and_then(|group| group.open()) else { return Ok(()) };
+            self.open = Some((RECOVERED, site.block, Box::new(recovered)));
+        }
+        let Some((_, _, object)) = &self.open else { return Ok(()) };
+        if let Ok(raw) = self.reader.read(&**object, segment) {
+            let wanted = left.len();
+            *left = scatter(self.ground, raw, std::mem::take(left));
+            if left.len() < wanted {
+                self.ground.tally.counts().read_elsewhere += 1;
+            }
+        }
+        Ok(())
     }
 
     /// Tries the next further place of chunks that could not be read.
@@ -124,7 +157,7 @@ impl<'a> Worker<'a> {
 
     /// A segment in another place; when its block is not here either, the first reason is the one that counts.
     fn segment_again(&mut self, job: SegmentJob, reason: &str, round: usize) {
-        if job.site.here.is_empty() {
+        if !job.site.is_here() {
             self.elsewhere(job.refs, reason, round);
         } else {
             self.segment(job, round);
@@ -136,11 +169,7 @@ impl<'a> Worker<'a> {
         chunk: &ChunkRef,
         round: usize,
     ) -> Result<Option<(SegmentNo, SegmentJob)>, CatalogError> {
-        let catalog = match self.catalog.take() {
-            Some(catalog) => catalog,
-            None => Catalog::open(self.catalog_path)?,
-        };
-        let catalog = self.catalog.insert(catalog);
+        let catalog = opened(&mut self.catalog, self.catalog_path)?;
         let Some(place) = places::further_places(catalog.conn(), chunk.no)?.into_iter().nth(round) else {
             return Ok(None);
         };
@@ -149,7 +178,19 @@ impl<'a> Worker<'a> {
     }
 }
 
+/// The catalog, opened when it is needed first.
+fn opened<'c>(catalog: &'c mut Option<Catalog>, path: &Path) -> Result<&'c Catalog, CatalogError> {
+    let known = match catalog.take() {
+        Some(known) => known,
+        None => Catalog::open(path)?,
+    };
+    Ok(catalog.insert(known))
+}
+
 type OpenBlock = Option<(usize, BlockNo, Box<dyn Object>)>;
+
+/// Stands for the place of a block that its parity group gives back.
+const RECOVERED: usize = usize::MAX;
 
 /// The block's object, opened unless it is the one that was read last.
 fn open_block<'o>(

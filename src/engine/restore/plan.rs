@@ -199,13 +199,13 @@ impl<'a> Planner<'a> {
             return Ok(None);
         };
         let site = self.sites.get(first.block)?;
-        if !site.here.is_empty() {
+        if site.is_here() {
             return Ok(Some((first, site)));
         }
         let mut away = site.away.clone();
         for place in places::further_places(self.catalog.conn(), chunk.no)? {
             let site = self.sites.get(place.block)?;
-            if !site.here.is_empty() {
+            if site.is_here() {
                 return Ok(Some((place, site)));
             }
             away.extend(&site.away);

@@ -108,10 +108,10 @@ fn of_redundancy(report: &StatusReport, checks: &mut Vec<Check>) {
     let policy = report.redundancy;
     let check = match report.blocks_under_protected {
         0 if policy.copies() < 2 => return,
-        0 => ok("redundancy", format!("every block lies on {} volumes", policy.copies())),
+        0 => ok("redundancy", format!("any {} may be lost", plural(u64::from(policy.tolerance()), "volume"))),
         lacking => {
             let blocks = plural(lacking, "block");
-            warning("redundancy", format!("{blocks} on fewer volumes than {policy} wants; `raidtape protect` does it"))
+            warning("redundancy", format!("{blocks} less protected than {policy} wants; `raidtape protect` does it"))
         }
     };
     checks.push(check);

@@ -25,11 +25,13 @@ use super::protect;
 use super::recover;
 use super::repository::Repository;
 use crate::catalog::places::{self, BlockRow};
-use crate::catalog::{Catalog, CatalogError, blocks, damage, digests, runs};
+use crate::catalog::{Catalog, CatalogError, blocks, damage, digests, parity, runs};
+use crate::model::ids::{BlockNo, VolumeId};
 use block_check::Damage;
 use plan::Plan;
 use record::Outcomes;
 use scan::{Finding, Outcome, ScanSettings};
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use touched::Toucher;
 
@@ -81,7 +83,8 @@ pub fn validate(
     let rows = places::all_blocks(repository.catalog.conn())?;
     let facts = volumes::look_at(repository, &rows, &mut report)?;
     let now_ns = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-    let plan = plan::plan(repository, &rows, options, now_ns);
+    let given_back = parity::recoverable(repository.catalog.conn(), &[])?;
+    let plan = plan::plan(repository, (&rows, &given_back), options, now_ns);
     (report.blocks_skipped, report.blocks_away, report.blocks_condemned) = (plan.skipped, plan.away, plan.condemned);
     let expected = Expected { items: Some(plan.count()), bytes: Some(plan.bytes()) };
     observer.begin(Phase::Validate, expected);
@@ -102,6 +105,7 @@ pub fn validate(
         }
         Ok(is_done)
     })?;
+    find_given_back(repository, &rows, &mut outcomes)?;
     describe_damage(repository, &rows, &outcomes, &mut report)?;
     if options.repair {
         heal(repository, (&rows, &mut outcomes), &mut report, observer)?;
@@ -252,9 +256,22 @@ fn heal(
     for ((no, volume), from) in healed {
         let id = rows.iter().find(|row| row.no == no).map(|row| row.id);
         let words = repository.volume_words(volume);
+        let from = from.map_or_else(|| "parity".to_owned(), |from| repository.volume_words(from));
         let told = report.damaged.iter_mut().find(|block| Some(block.block) == id && block.volume == words);
         if let Some(block) = told {
-            block.healed_from = Some(repository.volume_words(from));
+            block.healed_from = Some(from);
+        }
+    }
+    Ok(())
+}
+
+/// Notes the damaged blocks that their parity groups give back.
+fn find_given_back(repository: &Repository, rows: &[BlockRow], outcomes: &mut Outcomes) -> Result<()> {
+    let hit: BTreeSet<BlockNo> = outcomes.damaged.keys().map(|(block, _)| *block).collect();
+    for row in rows.iter().filter(|row| !row.is_parity && hit.contains(&row.no)) {
+        let is_damaged = |volume: &VolumeId| outcomes.is_damaged((row.no, *volume));
+        if row.volumes.iter().all(is_damaged) && recover::is_given_back(repository, (row.no, row.id))? {
+            outcomes.given_back.insert(row.no);
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use crate::catalog::volumes::VolumeState;
 use crate::engine::repository::Repository;
 use crate::model::ids::{BlockId, BlockNo, VolumeId};
 use crate::volume::store::Store;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// One copy to look at.
@@ -20,6 +21,8 @@ pub(super) struct Job {
     /// can tell that it is sound again.
     pub level: Level,
     pub was_bad: bool,
+    /// It holds no chunks.
+    pub is_parity: bool,
 }
 
 /// The copies on one volume, in the order in which they are read.
@@ -52,8 +55,14 @@ impl Plan {
     }
 }
 
-/// Chooses among `blocks`, which are all that the catalog has. Blocks that are known as bad are never left out.
-pub(super) fn plan(repository: &Repository, blocks: &[BlockRow], options: &ValidateOptions, now_ns: i64) -> Plan {
+/// Chooses among `blocks`, which are all that the catalog has; `given_back` are those that parity makes again. Blocks that
+/// are known as bad are never left out.
+pub(super) fn plan(
+    repository: &Repository,
+    (blocks, given_back): (&[BlockRow], &BTreeSet<BlockNo>),
+    options: &ValidateOptions,
+    now_ns: i64,
+) -> Plan {
     let condemned = blocks.iter().filter(|row| row.state == "condemned").count() as u64;
     let mut wanted: Vec<&BlockRow> = blocks.iter().filter(|row| matches!(row.state.as_str(), "ok" | "bad")).collect();
     let all = wanted.len();
@@ -62,10 +71,13 @@ pub(super) fn plan(repository: &Repository, blocks: &[BlockRow], options: &Valid
         repository.away.iter().filter(|row| row.state != VolumeState::Lost).map(|row| row.id).collect();
     let is_given_up =
         |row: &&BlockRow| row.volumes.iter().all(|id| repository.volume(*id).is_none() && !awaited.contains(id));
+    // What a parity group gives back is less protected than it should be, and not damaged.
+    let is_lost = |row: &&BlockRow| is_given_up(row) && !row.is_parity && !given_back.contains(&row.no);
     let needed = blocks.iter().filter(|row| matches!(row.state.as_str(), "ok" | "bad"));
+    let all_given_up = needed.clone().filter(is_given_up).count();
     let given_up: Vec<_> =
-        needed.filter(is_given_up).map(|row| (row.no, row.volumes.first().copied().unwrap_or(VolumeId(0)))).collect();
-    let (away, here) = ((all - wanted.len() - given_up.len()) as u64, wanted.len());
+        needed.filter(is_lost).map(|row| (row.no, row.volumes.first().copied().unwrap_or(VolumeId(0)))).collect();
+    let (away, here) = ((all - wanted.len() - all_given_up) as u64, wanted.len());
     let is_known_bad = |row: &BlockRow| row.state == "bad" || row.has_bad_copy;
     wanted.sort_by_key(|row| (!is_known_bad(row), row.verified_ns.unwrap_or(0), row.no));
     let mut left = sample_size(here, options.sample_percent);
@@ -96,7 +108,7 @@ fn job_of(row: &BlockRow, level: Level) -> Job {
         Level::Quick if row.has_bad_copy => Level::Blocks,
         level => level,
     };
-    Job { no: row.no, id: row.id, size: row.size, level, was_bad }
+    Job { no: row.no, id: row.id, size: row.size, level, was_bad, is_parity: row.is_parity }
 }
 
 fn is_fresh(row: &BlockRow, options: &ValidateOptions, now_ns: i64) -> bool {

@@ -18,6 +18,8 @@ pub(super) struct Outcomes {
     pub verified: BTreeMap<(BlockNo, VolumeId), BlockId>,
     /// Blocks that were bad and of which a copy was found sound in full.
     pub sound_again: BTreeSet<BlockNo>,
+    /// Blocks of which every copy is damaged and that their parity groups give back.
+    pub given_back: BTreeSet<BlockNo>,
     /// Damaged copies.
     pub damaged: BTreeMap<(BlockNo, VolumeId), Damage>,
 }
@@ -29,7 +31,7 @@ impl Outcomes {
 }
 
 /// Writes the outcomes into the catalog, in one transaction. A block is bad when every copy of it is known to be
-/// damaged; then the files that use it are read again by their next backup.
+/// damaged, and no parity gives it back; then the files that use it are read again by their next backup.
 pub(super) fn record(repository: &mut Repository, rows: &[BlockRow], outcomes: &Outcomes, now_ns: i64) -> Result<()> {
     let tx = repository.catalog.begin()?;
     for (block, volume) in outcomes.verified.keys() {
@@ -39,9 +41,14 @@ pub(super) fn record(repository: &mut Repository, rows: &[BlockRow], outcomes: &
     for block in &outcomes.sound_again {
         blocks::mark_sound(&tx, *block)?;
     }
+    for block in &outcomes.given_back {
+        blocks::mark_sound(&tx, *block)?;
+    }
     let hit: BTreeSet<BlockNo> = outcomes.damaged.keys().map(|(block, _)| *block).collect();
     for row in rows.iter().filter(|row| hit.contains(&row.no)) {
-        if row.volumes.iter().all(|volume| outcomes.is_damaged((row.no, *volume))) {
+        // A parity can be made anew, a block that a group gives back too.
+        let is_spared = row.is_parity || outcomes.given_back.contains(&row.no);
+        if !is_spared && row.volumes.iter().all(|volume| outcomes.is_damaged((row.no, *volume))) {
             blocks::mark_bad(&tx, row.no)?;
         }
         for volume in &row.volumes {

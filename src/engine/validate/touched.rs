@@ -8,13 +8,16 @@ use crate::catalog::places::{self, BlockRow};
 use crate::catalog::{blocks, damage, runs};
 use crate::engine::block_file::{SegmentReader, SegmentRef, is_chunk};
 use crate::engine::error::Result;
+use crate::engine::parity::recovered::Recovered;
+use crate::engine::parity::source::GroupSource;
 use crate::engine::repository::Repository;
 use crate::format::layout;
 use crate::format::sidecar::base64;
-use crate::model::ids::{BlockNo, ChunkId, ChunkNo, ContentId, SourceId, VolumeId};
+use crate::model::ids::{BlockId, BlockNo, ChunkId, ChunkNo, ContentId, SourceId, VolumeId};
 use crate::model::path;
 use crate::volume::store::Object;
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 /// Looks into damaged copies, after all copies were looked at.
 pub(super) struct Toucher<'r> {
@@ -23,6 +26,8 @@ pub(super) struct Toucher<'r> {
     outcomes: &'r Outcomes,
     sources: HashMap<SourceId, String>,
     reader: SegmentReader,
+    /// The block that its group was asked for last.
+    recovered: Option<(BlockNo, Option<Recovered>)>,
 }
 
 impl<'r> Toucher<'r> {
@@ -38,6 +43,7 @@ impl<'r> Toucher<'r> {
                 .map(|source| (source.id, format!("{}:{}", source.host, source.name)))
                 .collect(),
             reader: SegmentReader::new(),
+            recovered: None,
         })
     }
 
@@ -48,15 +54,20 @@ impl<'r> Toucher<'r> {
         };
         let lost = self.lost_chunks(row, copy.1, damage)?;
         let mut contents: BTreeSet<ContentId> = BTreeSet::new();
-        for no in &lost {
+        let is_given_back = self.outcomes.given_back.contains(&copy.0);
+        for no in lost.iter().filter(|_| !is_given_back) {
             if !self.is_sound_elsewhere(*no, copy)? {
                 let uses = damage::extents_with(self.repository.catalog.conn(), *no, *no)?;
                 contents.extend(uses.into_iter().map(|found| found.content));
             }
         }
         let (files, files_total) = self.files_of(&contents)?;
-        let what =
-            if lost.is_empty() { format!("{damage}; all of its chunks can still be read") } else { damage.to_string() };
+        let what = match (row.is_parity, lost.is_empty()) {
+            (true, _) => format!("{damage}; it is a parity, and holds no file"),
+            (false, _) if is_given_back => format!("{damage}; its parity group gives it back"),
+            (false, true) => format!("{damage}; all of its chunks can still be read"),
+            (false, false) => damage.to_string(),
+        };
         Ok(Some(DamagedBlock {
             block: row.id,
             volume: match damage {
@@ -136,8 +147,32 @@ impl<'r> Toucher<'r> {
                     return Ok(true);
                 }
             }
+            let chunk = (&chunk.id, place.offset_in_segment as usize, chunk.len as usize);
+            if self.gives_back((row.no, row.id), &segment, chunk)? {
+                return Ok(true);
+            }
         }
         Ok(false)
+    }
+
+    /// Whether the parity group of a block gives a chunk back.
+    fn gives_back(
+        &mut self,
+        block: (BlockNo, BlockId),
+        segment: &SegmentRef,
+        (id, at, len): (&ChunkId, usize, usize),
+    ) -> Result<bool> {
+        let repository = self.repository;
+        let algo = repository.settings().hash;
+        let store_of = |id| repository.volume(id).map(|mounted| Arc::clone(mounted.store()));
+        let known = (repository.settings().repository, algo);
+        if self.recovered.as_ref().is_none_or(|(open, _)| *open != block.0) {
+            let group = GroupSource::find(repository.catalog.conn(), block, known, &store_of)?;
+            self.recovered = Some((block.0, group.and_then(|group| group.open())));
+        }
+        let Some((_, Some(object))) = &self.recovered else { return Ok(false) };
+        let raw = self.reader.read(object, segment).ok();
+        Ok(raw.and_then(|raw| raw.get(at..at.saturating_add(len))).is_some_and(|bytes| is_chunk(algo, id, bytes)))
     }
 
     fn holds(
