@@ -234,35 +234,40 @@ pub struct Ungrouped {
     pub size: u64,
     /// No record lists it.
     pub is_unlisted: bool,
-    /// Where copies are that count.
+    /// Where copies are that count: those that a record tells of, so that a rebuild finds what is kept where it looks; others
+    /// only where there are none.
     pub volumes: Vec<VolumeId>,
 }
 
 /// The sound blocks of chunks that are not among `sound`, by number.
 pub fn ungrouped(conn: &Connection, sound: &BTreeSet<BlockNo>) -> Result<Vec<Ungrouped>> {
     let mut select = conn.prepare(
-        "SELECT b.id, b.name, b.size, b.run IS NULL, p.volume FROM blocks b JOIN copies p ON p.block = b.id
+        "SELECT b.id, b.name, b.size, b.run IS NULL, p.volume, p.role FROM blocks b JOIN copies p ON p.block = b.id
          JOIN volumes v ON v.id = p.volume WHERE b.kind <> 3 AND b.state = 'ok' AND p.state = 'ok'
-           AND v.state NOT IN ('lost', 'removed', 'readonly') ORDER BY b.id, p.volume",
+           AND v.state NOT IN ('lost', 'removed', 'readonly') ORDER BY b.id, p.role, p.volume",
     )?;
     let mut rows = select.query([])?;
-    let mut found: Vec<Ungrouped> = Vec::new();
+    let (mut found, mut role): (Vec<Ungrouped>, u8) = (Vec::new(), 0);
     while let Some(row) = rows.next()? {
         let no = BlockNo(row.get(0)?);
         if sound.contains(&no) {
             continue;
         }
-        let volume = VolumeId(row.get(4)?);
-        match found.last_mut().filter(|last| last.no == no) {
-            Some(last) => last.volumes.push(volume),
-            None => found.push(Ungrouped {
-                no,
-                id: BlockId(row.get(1)?),
-                size: row.get::<_, i64>(2)?.cast_unsigned(),
-                is_unlisted: row.get(3)?,
-                volumes: vec![volume],
-            }),
+        let (volume, own): (i64, u8) = (row.get(4)?, row.get(5)?);
+        if let Some(last) = found.last_mut().filter(|last| last.no == no) {
+            if own == role {
+                last.volumes.push(VolumeId(volume));
+            }
+            continue;
         }
+        role = own;
+        found.push(Ungrouped {
+            no,
+            id: BlockId(row.get(1)?),
+            size: row.get::<_, i64>(2)?.cast_unsigned(),
+            is_unlisted: row.get(3)?,
+            volumes: vec![VolumeId(volume)],
+        });
     }
     Ok(found)
 }

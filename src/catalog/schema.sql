@@ -22,7 +22,7 @@ CREATE TABLE blocks(
   id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE, kind INTEGER NOT NULL, size INTEGER NOT NULL,
   state TEXT NOT NULL, run INTEGER) STRICT;
 CREATE INDEX blocks_unlisted ON blocks(id) WHERE run IS NULL;
--- role: 0. state: ok | bad | missing | deleting (not needed any more: its file goes, then the row).
+-- role: 0 = its run's record tells of it, 1 = made later. state: ok | bad | missing | deleting (not needed any more: its file goes, then the row).
 CREATE TABLE copies(
   block INTEGER NOT NULL, volume INTEGER NOT NULL, role INTEGER NOT NULL, state TEXT NOT NULL, verified_ns INTEGER,
   PRIMARY KEY(block, volume)) STRICT, WITHOUT ROWID;

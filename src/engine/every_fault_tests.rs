@@ -62,9 +62,14 @@ pub(super) struct Way {
 /// Every way of failing. In a short test a full quota stands for a full disk, which is the same to all above the store,
 /// and what fails is done all the same only where it fails with EIO.
 pub(super) fn ways() -> Vec<Way> {
+    ways_on(2)
+}
+
+/// The same for so many volumes.
+pub(super) fn ways_on(disks: usize) -> Vec<Way> {
     let mut ways = Vec::new();
     let is_long = long_tests_factor() > 1;
-    for disk in [Some(0), Some(1), None] {
+    for disk in (0..disks).map(Some).chain([None]) {
         for errno in [Errno::IO, Errno::NOSPC, Errno::ROFS, Errno::DQUOT] {
             for lasting in [Lasting::Once, Lasting::ForGood, Lasting::UntilReserveIsFreed] {
                 let is_full = [Errno::NOSPC, Errno::DQUOT].contains(&errno);

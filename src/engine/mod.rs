@@ -14,6 +14,8 @@ mod every_crash_tests;
 #[cfg(test)]
 mod every_fault_copies_tests;
 #[cfg(test)]
+mod every_fault_parity_tests;
+#[cfg(test)]
 mod every_fault_tests;
 pub mod find;
 pub mod genmeta;

@@ -1,4 +1,4 @@
-//! A repository on two volumes in memory, with a source of its own, for tests that let volumes fail and processes die:
+//! A repository on two or three volumes in memory, with a source of its own, for tests that let volumes fail and processes die:
 //! any state of volumes and catalog is put in place in a moment, and after every fault the same five questions are
 //! asked. What is run is the verbs themselves.
 
@@ -31,9 +31,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// The volumes.
-pub const NAMES: [&str; 2] = ["first", "second"];
+pub const NAMES: [&str; 3] = ["first", "second", "third"];
 /// The first one has a little more room, so that it is filled first; what it took in a run makes it the smaller one.
-const CAPACITIES: [u64; 2] = [48 << 20, (48 << 20) - (60 << 10)];
+const CAPACITIES: [u64; 3] = [48 << 20, (48 << 20) - (60 << 10), (48 << 20) - (90 << 10)];
 
 /// What a tree is: every path with its kind, mode, time, number of names and bytes.
 pub type Tree = BTreeMap<PathBuf, String>;
@@ -72,19 +72,26 @@ pub struct Bench {
     states: Cell<u64>,
     /// Threads that read and hash; none for everything in turn.
     pub workers: Option<usize>,
+    /// Volumes.
+    pub disks: usize,
 }
 
 impl Bench {
     /// Two empty volumes and an empty source.
     pub fn new() -> (Self, State) {
+        Self::with_disks(2)
+    }
+
+    /// The same with so many volumes.
+    pub fn with_disks(disks: usize) -> (Self, State) {
         let shared = Path::new("/dev/shm");
         let dir = if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() }.unwrap();
-        let bench = Self { dir, world: World::default(), states: Cell::new(0), workers: None };
+        let bench = Self { dir, world: World::default(), states: Cell::new(0), workers: None, disks };
         std::fs::create_dir(bench.src()).unwrap();
         bench.next_place();
         let options = InitOptions { reserve: Reserve::Bytes(0), block_size: BLOCK_SIZE_MIN, ..InitOptions::default() };
         let (mut repository, _) = init(&bench.catalog(), &options).unwrap();
-        for (name, capacity) in NAMES.into_iter().zip(CAPACITIES) {
+        for (name, capacity) in NAMES.into_iter().zip(CAPACITIES).take(disks) {
             let dir = bench.path(name);
             add_volume(&mut repository, &AddVolumeOptions { dir: dir.clone(), ..AddVolumeOptions::default() }, &Silent)
                 .unwrap();
@@ -160,7 +167,7 @@ impl Bench {
     /// The repository, with the volumes in memory in the place of the directories.
     pub fn open(&self) -> Repository {
         let mut repository = self.open_when_free();
-        assert_eq!(repository.mounted.len(), NAMES.len());
+        assert_eq!(repository.mounted.len(), self.disks);
         for mounted in &mut repository.mounted {
             mounted.volume = self.double(&mounted.row.name);
         }
@@ -190,7 +197,7 @@ impl Bench {
 
     /// Rebuilds a catalog at `path` from the volumes in memory.
     pub fn rebuild(&self, path: &Path) -> Result<RebuildReport> {
-        let found: Vec<Volume> = NAMES.iter().map(|name| self.double(name)).collect();
+        let found: Vec<Volume> = NAMES.iter().take(self.disks).map(|name| self.double(name)).collect();
         rebuild_from(path, &found, &Listener::default())
     }
 
@@ -356,7 +363,12 @@ pub fn backed_up(bench: &Bench, base: &State) -> State {
 
 /// One run, and a source that has changed since.
 pub fn one_run() -> (Bench, State) {
-    let (bench, empty) = Bench::new();
+    one_run_on(2)
+}
+
+/// The same on so many volumes.
+pub fn one_run_on(disks: usize) -> (Bench, State) {
+    let (bench, empty) = Bench::with_disks(disks);
     grow(&bench.src());
     let one = backed_up(&bench, &empty);
     change(&bench.src());

@@ -27,6 +27,7 @@ mod kept;
 mod listed;
 mod many_rows;
 mod page;
+mod parity;
 mod rebuild;
 mod rehearsal;
 mod restoring;

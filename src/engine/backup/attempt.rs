@@ -21,7 +21,7 @@ use crate::engine::observer::Observer;
 use crate::model::ids::{ChunkId, RunSeq, SourceId, VolumeId};
 use crate::model::redundancy::Redundancy;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,6 +48,8 @@ pub struct AttemptPlan<'a> {
     pub volumes: Vec<(LaneVolume, u64)>,
     /// Volumes that failed in this process.
     pub avoid: Vec<VolumeId>,
+    /// Under parity: volumes on which the group that is to be filled next has something.
+    pub held: BTreeSet<VolumeId>,
     /// Damaged blocks whose sound chunks want a new place.
     pub rescue: Vec<RescueBlock>,
     /// Threads that read, hash and compress; 0 for everything on the caller's.
@@ -136,7 +138,7 @@ fn assembler<'w>(
     let stretch = (plan.write_workers, plan.settings.block_size);
     let placement = Placement::new(Arc::clone(lanes), &plan.volumes, stretch);
     let placement = match plan.settings.redundancy {
-        Redundancy::Parity { positions, parities } => placement.with_parity((positions, parities)),
+        Redundancy::Parity { positions, parities } => placement.with_parity((positions, parities), &plan.held),
         Redundancy::None | Redundancy::Copies(_) => placement,
     };
     let lookup = Lookup::new(reader, plan.avoid.clone());

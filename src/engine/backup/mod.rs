@@ -47,6 +47,7 @@ use self::seen::DetectionOptions;
 use self::writer::{LEASE_MIN, LaneVolume};
 use super::error::{EngineError, Result};
 use super::observer::{Expected, Observer, Phase};
+use super::parity::held_by_next;
 use super::protect::{protect_new, update_indexes};
 use super::recover::{recover, with_what_works};
 use super::repository::Repository;
@@ -232,6 +233,7 @@ fn one_attempt(
             .max(1),
         volumes,
         avoid: avoid.to_vec(),
+        held: held_by_next(repository)?,
         rescue: rescue_blocks(repository)?,
         workers,
         memory_limit: options.memory_limit,

@@ -8,7 +8,7 @@ use super::lanes::Lanes;
 use super::writer::LaneVolume;
 use crate::model::ids::VolumeId;
 use crate::model::limits::SEGMENT_RAW_MAX;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Directories whose lane is remembered within a run at most.
@@ -48,11 +48,12 @@ impl Placement {
         }
     }
 
-    /// Fills `positions` lanes side by side, or as many as leave `parities` others.
-    pub fn with_parity(mut self, (positions, parities): (u8, u8)) -> Self {
+    /// Fills `positions` lanes side by side, or as many as leave `parities` others; first those of volumes on which the group that
+    /// is to be filled next has nothing.
+    pub fn with_parity(mut self, (positions, parities): (u8, u8), held: &BTreeSet<VolumeId>) -> Self {
         let mut lanes: Vec<usize> = (0..self.volumes.len()).filter(|lane| self.lanes.is_open(*lane)).collect();
         let beside = lanes.len().saturating_sub(parities.into()).max(1);
-        lanes.sort_by_key(|lane| (std::cmp::Reverse(self.room[*lane]), *lane));
+        lanes.sort_by_key(|lane| (held.contains(&self.volumes[*lane]), std::cmp::Reverse(self.room[*lane]), *lane));
         lanes.truncate(beside.min(positions.into()));
         self.side_by_side = Some(lanes.into_iter().map(|lane| (lane, 0)).collect());
         self.stretch_len = PARITY_STRETCH_LEN;
@@ -125,7 +126,8 @@ impl Placement {
             }
         }
         let open = beside.iter().filter(|(lane, _)| self.lanes.is_open(*lane));
-        open.min_by_key(|(lane, given)| (*given, *lane)).map(|(lane, _)| *lane)
+        // In their order, where several got as little.
+        open.min_by_key(|(_, given)| *given).map(|(lane, _)| *lane)
     }
 
     fn fill(&mut self) -> usize {

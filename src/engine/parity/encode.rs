@@ -152,7 +152,13 @@ pub fn encode(
     let mut made = Vec::with_capacity(outs.len());
     for ((out, writer), hashes) in outs.iter().zip(writers).zip(hashes) {
         (table.index, table.hashes) = (out.index, hashes);
-        made.push(finish(out, writer, &table)?);
+        match finish(out, writer, &table) {
+            Ok(parity) => made.push(parity),
+            Err(trouble) => {
+                give_up(outs, &made);
+                return Err(trouble);
+            }
+        }
     }
     Ok((table, made))
 }
@@ -238,6 +244,13 @@ fn fill_parity(
     Ok(())
 }
 
+/// Deletes parities that are durable and of no use without the one that failed. What stays is found by the next writer.
+fn give_up(outs: &[Out], made: &[Made]) {
+    for (out, parity) in outs.iter().zip(made).filter(|(out, _)| out.again.is_none()) {
+        let _ = out.store.delete(&layout::block_key(&parity.id));
+    }
+}
+
 fn finish(out: &Out, writer: ContainerWriter, table: &ParityTable) -> Result<Made, Trouble> {
     let failed = |error| Trouble::Out(out.volume, error);
     let sealed = writer.seal(Some(table.encode())).map_err(failed)?;
@@ -252,7 +265,14 @@ fn finish(out: &Out, writer: ContainerWriter, table: &ParityTable) -> Result<Mad
         }
         None => Existing::Fail,
     };
-    sealed.commit(&layout::block_key(&id), existing).map_err(failed)?;
+    let key = layout::block_key(&id);
+    if let Err(error) = sealed.commit(&key, existing) {
+        // It may be there all the same.
+        if out.again.is_none() {
+            let _ = out.store.delete(&key);
+        }
+        return Err(failed(error));
+    }
     Ok(Made { index: out.index, volume: out.volume, id, size })
 }
 

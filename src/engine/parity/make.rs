@@ -17,6 +17,7 @@ use crate::engine::repository::Repository;
 use crate::format::layout;
 use crate::format::parity::ParityTable;
 use crate::model::ids::{BlockNo, RunUuid, VolumeId};
+use crate::model::redundancy::Redundancy;
 use crate::volume::index::IndexedBlock;
 use crate::volume::store::{Store, StoreError};
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -89,7 +90,10 @@ pub fn make_groups(
         let mut take =
             |repository: &mut Repository, outcome| take_in(repository, outcome, (&mut left_out, &mut copied));
         encode_all(repository, jobs, limits, &mut take, observer)?;
-        settings::set_protecting(repository.catalog.conn(), false)?;
+        // A volume that failed may hold what the catalog does not know of: the next writer looks.
+        if left_out.volumes.is_empty() {
+            settings::set_protecting(repository.catalog.conn(), false)?;
+        }
         // What failed is planned once more, without whom it failed for.
         let after = (left_out.volumes.len(), left_out.blocks.len(), left_out.groups.len());
         if copied.is_cut_short || before == after {
@@ -145,6 +149,17 @@ fn open_groups(
     // The fullest first: it is nearest to paying.
     open.sort_by_key(|group| std::cmp::Reverse(group.blocks().count()));
     Ok(open)
+}
+
+/// Volumes on which the group that is to be filled next has a block: a new one goes to another, where it comes to that
+/// group. None under other policies.
+pub fn held_by_next(repository: &Repository) -> Result<BTreeSet<VolumeId>> {
+    let Redundancy::Parity { positions, parities } = repository.settings().redundancy else {
+        return Ok(BTreeSet::new());
+    };
+    let open = open_groups(repository, (positions, parities), &BTreeSet::new())?;
+    let next = open.first().into_iter().flat_map(Group::blocks).flat_map(|member| &member.copies);
+    Ok(next.filter(|copy| copy.is_counted).map(|copy| copy.volume).collect())
 }
 
 fn job_of(

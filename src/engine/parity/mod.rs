@@ -16,4 +16,4 @@ pub mod recovered;
 pub mod retire;
 pub mod source;
 
-pub use make::make_groups;
+pub use make::{held_by_next, make_groups};
