@@ -31,7 +31,7 @@ Exit codes:
   3   run saved, but some source files could not be read
   4   damage found, or a restore that is not complete
   5   no volume can take or give the data (full, offline)
-  6   run saved, but on fewer volumes than the redundancy wants
+  6   run saved, but less protected than the redundancy wants
   10  no such catalog
   11  catalog or volume in use by another process
   130, 143  interrupted (SIGINT, SIGTERM)

@@ -17,7 +17,8 @@ DIR` does both by itself.
 Examples:
   raidtape init
   raidtape --catalog backup.cat init --reserve 20G --hash-algo sha256
-  raidtape --catalog backup.cat init --redundancy copies=2")]
+  raidtape --catalog backup.cat init --redundancy copies=2
+  raidtape --catalog backup.cat init --redundancy parity=4+2")]
 pub struct InitArgs {
     /// Space that volumes keep free: a percentage of their size, or a size (20G)
     #[arg(long, value_name = "RESERVE", value_parser = values::reserve, default_value = "5")]
@@ -31,7 +32,7 @@ pub struct InitArgs {
     /// zstd:LEVEL, from 1 to 19, or none
     #[arg(long, value_name = "HOW", value_parser = values::compression, default_value = "zstd:3")]
     compression: Compression,
-    /// On how many volumes every block is to lie: none, or copies=N
+    /// What may be lost: none; copies=N: all but one of N volumes; parity=K+M: any M volumes
     #[arg(long, value_name = "REDUNDANCY", value_parser = values::redundancy, default_value = "none")]
     redundancy: Redundancy,
 }

@@ -54,7 +54,7 @@ pub fn page(report: Option<&StatusReport>, now_ns: i64) -> String {
     if let Some(report) = report {
         runs(&mut page, report);
         let lacking = report.blocks_under_protected;
-        page.plain("under_protected_blocks", "Blocks on fewer volumes than the redundancy wants", &lacking);
+        page.plain("under_protected_blocks", "Blocks less protected than the redundancy wants", &lacking);
         volumes(&mut page, report);
         if let Some(forecast) = &report.forecast {
             page.plain("growth_bytes_per_day", "Bytes that the last runs stored in a day", &forecast.bytes_per_day);

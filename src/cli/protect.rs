@@ -9,13 +9,15 @@ use raidtape::engine::repository::Access;
 use raidtape::model::redundancy::Redundancy;
 use std::time::Duration;
 
-/// Copy blocks to as many volumes as the redundancy wants
+/// Bring what is stored to what the redundancy wants: copies, or parity
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A backup does the same with the blocks that it writes. This is for those that were
 written before `set-redundancy`, while too few volumes were here, or that lost a
 copy. It can be stopped at any time and goes on where it was. Every block is hashed
-while it is copied. Exit code 6 while blocks lie on fewer volumes than wanted.
+while it is read. Under parity it also makes lost members of groups again, fills groups
+that are short, and deletes copies and parities that others took the place of. Exit
+code 6 while blocks are less protected than wanted.
 
 Examples:
   raidtape protect

@@ -8,17 +8,22 @@ use raidtape::engine::repository::Access;
 use raidtape::engine::set_redundancy::set_redundancy;
 use raidtape::model::redundancy::Redundancy;
 
-/// Choose on how many volumes every block is to lie
+/// Choose how many volumes may be lost, and how: by copies or by parity
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Backups go by it from now on; `raidtape protect` brings what is stored already to it.
-With less redundancy than before, the copies that there are stay.
+copies=N puts every block on N volumes. parity=K+M puts up to K blocks on different
+volumes into a group, with M parities on others: any M volumes may be lost, for M/K of
+the space; it wants K+M volumes, and makes shorter groups with fewer. Between the two,
+`protect` deletes what is not needed any more once the new is there; with none, or fewer
+copies than before, what there is stays.
 
 Examples:
   raidtape set-redundancy copies=2
+  raidtape set-redundancy parity=4+2
   raidtape set-redundancy none")]
 pub struct SetRedundancyArgs {
-    /// none, or copies=N with N from 2 to 16
+    /// none, copies=N with N from 2 to 16, or parity=K+M with K from 2 to 32, M from 1 to 8
     #[arg(value_name = "REDUNDANCY", value_parser = values::redundancy)]
     redundancy: Redundancy,
 }

@@ -101,7 +101,7 @@ fn print(out: &mut Output, report: &ValidateReport, (is_verbose, next): (bool, &
     }
     if report.blocks_under_protected > 0 {
         let blocks = words::plural(report.blocks_under_protected, "block");
-        stderr_line(&format!("raidtape: note: {blocks} on fewer volumes than the redundancy wants: {next}"));
+        stderr_line(&format!("raidtape: note: {blocks} less protected than the redundancy wants: {next}"));
     }
     out.say(&tally(report));
     match verdict(report) {

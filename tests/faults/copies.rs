@@ -13,9 +13,17 @@ use std::collections::BTreeMap;
 const STRIDE: usize = 8;
 const TWO: [&str; 2] = ["--redundancy", "copies=2"];
 
+/// The same where each case takes longer.
+const STRIDE_OF_PARITY: usize = 24;
+const THREE: [&str; 3] = ["disk1", "disk2", "disk3"];
+
 /// Two runs on two disks.
 fn two_runs(init: &[&str]) -> (Bench, Known) {
-    let bench = Bench::in_memory().and_volumes(&["disk1", "disk2"], init);
+    two_runs_on(&["disk1", "disk2"], init)
+}
+
+fn two_runs_on(disks: &[&str], init: &[&str]) -> (Bench, Known) {
+    let bench = Bench::in_memory().and_volumes(disks, init);
     let (mut known, mut rng) = (Known::default(), Rng(5));
     for (name, len) in [("a/one", 60_000), ("b/two", 40_000)] {
         write(&bench.src(), name, &rng.bytes(len));
@@ -35,12 +43,39 @@ fn spread(bench: &Bench, disks: &[&str]) -> BTreeMap<String, usize> {
     count
 }
 
-/// Goes through all calls and faults. A command that failed is given once more, which must do; then every block of the
-/// catalog lies on so many of `disks`, and everything holds.
+/// The same; then every block of the catalog lies on so many of `disks`.
 fn enumerate(stage: &Stage, args: &[&str], (disks, copies): (&[&str], usize)) {
+    try_all(stage, args, (disks, STRIDE), &|what| {
+        let bench = &stage.bench;
+        let wanted = bench.query("SELECT lower(hex(name)) FROM blocks WHERE state = 'ok'").len();
+        assert!(wanted >= 2, "{what}");
+        let spread = spread(bench, disks);
+        assert!(spread.len() == wanted && spread.values().all(|count| *count == copies), "{what}: {spread:?}");
+    });
+}
+
+/// The same; then any one of `disks` may go, and `protect` finds nothing to do.
+fn enumerate_parity(stage: &Stage, args: &[&str], disks: &[&str]) {
+    try_all(stage, args, (disks, STRIDE_OF_PARITY), &|what| {
+        let bench = &stage.bench;
+        bench.run(&["protect"]).with_code(0);
+        let report = bench.json(&["protect"], 0);
+        let done = [&report["blocks_copied"], &report["parity_groups"], &report["files_removed"]];
+        assert!(done.iter().all(|count| **count == 0), "{what}: {report}");
+        for disk in disks {
+            std::fs::rename(bench.path(disk), bench.path("hidden")).unwrap();
+            stage.known.assert_restores(bench, &format!("{what}: without {disk}"));
+            std::fs::rename(bench.path("hidden"), bench.path(disk)).unwrap();
+        }
+    });
+}
+
+/// Goes through all calls, or one in `stride`, and faults. A command that failed is given once more, which must do; then
+/// `check` holds, and everything else.
+fn try_all(stage: &Stage, args: &[&str], (disks, stride): (&[&str], usize), check: &dyn Fn(&str)) {
     let mut cases = 0;
     let calls = stage.calls(args);
-    let stride = (STRIDE / long_tests_factor() as usize).max(1);
+    let stride = (stride / long_tests_factor() as usize).max(1);
     for call in calls.iter().skip(calls.len() % stride).step_by(stride) {
         for fault in faults_of(call, long_tests_factor() > 1) {
             let traced = stage.with(args, call.number, fault);
@@ -59,10 +94,7 @@ fn enumerate(stage: &Stage, args: &[&str], (disks, copies): (&[&str], usize)) {
             }
             let is_over = again.code == 0 || again.code == 2 && again.err.contains("there is no volume");
             assert!(is_over, "{what}: once more: {again:#?}");
-            let wanted = bench.query("SELECT lower(hex(name)) FROM blocks WHERE state = 'ok'").len();
-            assert!(wanted >= 2, "{what}");
-            let spread = spread(bench, disks);
-            assert!(spread.len() == wanted && spread.values().all(|count| *count == copies), "{what}: {spread:?}");
+            check(&what);
             stage.known.clone().assert_holds(bench, disks, &what);
             cases += 1;
         }
@@ -112,4 +144,37 @@ fn whichever_call_of_a_removal_fails_or_is_its_last_the_next_one_finishes() {
     }
     let (bench, known) = two_runs(&[]);
     enumerate(&Stage::new(bench, known), &["--no-progress", "remove-volume", "disk1"], (&["disk2"], 1));
+}
+
+const PARITY: [&str; 2] = ["--redundancy", "parity=2+1"];
+
+#[test]
+fn whichever_call_of_protect_under_parity_fails_or_is_its_last_the_next_one_finishes() {
+    if !can_trace() {
+        return;
+    }
+    let (bench, known) = two_runs_on(&THREE, &[]);
+    bench.run(&["set-redundancy", "parity=2+1"]).with_code(0);
+    enumerate_parity(&Stage::new(bench, known), &["--no-progress", "protect"], &THREE);
+}
+
+#[test]
+fn whichever_call_of_a_repair_by_parity_fails_or_is_its_last_the_next_one_finishes() {
+    if !can_trace() {
+        return;
+    }
+    let (bench, known) = two_runs_on(&THREE, &PARITY);
+    flip(&bench.blocks("disk1").into_values().next().unwrap(), 200);
+    enumerate_parity(&Stage::new(bench, known), &["--no-progress", "validate", "--repair"], &THREE);
+}
+
+#[test]
+fn whichever_call_of_a_replacement_under_parity_fails_or_is_its_last_the_next_one_finishes() {
+    if !can_trace() {
+        return;
+    }
+    let (bench, known) = two_runs_on(&THREE, &PARITY);
+    std::fs::rename(bench.path("disk2"), bench.path("away")).unwrap();
+    let args = ["--no-progress", "replace-volume", "disk2", "disk4", "--reserve", "1M"];
+    enumerate_parity(&Stage::new(bench, known), &args, &["disk1", "disk3", "disk4"]);
 }

@@ -182,7 +182,7 @@ fn meaning(kind: StepName, code: u8) -> &'static str {
         (_, 3) => "run saved, but some source files could not be read",
         (_, 4) => "damage found",
         (_, 5) => "a volume is full or not here",
-        (StepName::Backup, 6) => "run saved, but on fewer volumes than the redundancy wants",
+        (StepName::Backup, 6) => "run saved, but less protected than the redundancy wants",
         (_, 10) => "no such catalog",
         (_, 11) => "catalog or volume in use by another process",
         (_, 130 | 143) => "interrupted",
