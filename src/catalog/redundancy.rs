@@ -198,6 +198,11 @@ pub fn copies(conn: &Connection, block: BlockNo) -> Result<Vec<CopyRow>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Whether there is any block that no record lists.
+pub fn has_unlisted(conn: &Connection) -> Result<bool> {
+    Ok(conn.query_row("SELECT EXISTS(SELECT 1 FROM blocks WHERE run IS NULL)", [], |row| row.get(0))?)
+}
+
 /// Blocks that are known to be damaged and that something needs.
 pub fn bad_blocks(conn: &Connection) -> Result<u64> {
     let count: i64 = conn.query_row("SELECT count(*) FROM blocks WHERE state = 'bad'", [], |row| row.get(0))?;

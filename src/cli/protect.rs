@@ -66,7 +66,15 @@ pub fn run(session: &mut Session, args: &ProtectArgs) -> anyhow::Result<Exit> {
         ));
     }
     match report.blocks_under_protected {
-        0 => session.out.say(&all_words(&report)),
+        0 => {
+            session.out.say(&all_words(&report));
+            if report.volumes_known < report.volumes_wanted {
+                let (known, wanted, policy) = (report.volumes_known, report.volumes_wanted, report.redundancy);
+                session.out.say(&format!(
+                    "with {known} volumes instead of {wanted} {policy} takes more room than it could: add some with `raidtape add-volume DIR`"
+                ));
+            }
+        }
         left => {
             let next = if report.is_out_of_time {
                 "the time given was over; run `raidtape protect` again".to_owned()

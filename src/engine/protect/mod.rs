@@ -62,6 +62,10 @@ pub struct ProtectReport {
     pub bytes_under_protected: u64,
     /// Copies that could not be read, and volumes that could not be written.
     pub problems: Vec<String>,
+    /// Volumes that the policy needs to do what it promises at its price.
+    pub volumes_wanted: u32,
+    /// Volumes that there are, here or away.
+    pub volumes_known: u32,
     /// Blocks that are known to be damaged: no copy is sound, as far as they are here.
     pub blocks_damaged: u64,
     /// The time given was over before the end.
@@ -175,6 +179,8 @@ pub fn protect(
         blocks_under_protected: left.blocks,
         bytes_under_protected: left.bytes,
         problems: copied.problems,
+        volumes_wanted: redundancy.volumes(),
+        volumes_known: known_volumes(repository),
         blocks_damaged: redundancy::bad_blocks(repository.catalog.conn())?,
         is_out_of_time: copied.is_cut_short,
         duration_s: began.elapsed().as_secs_f64(),
@@ -241,7 +247,7 @@ pub(super) fn make_ready(repository: &mut Repository, observer: &dyn Observer) -
 /// left to `protect`; the run is saved all the same.
 pub(super) fn protect_new(repository: &mut Repository, is_alone: bool, observer: &dyn Observer) -> Result<Copied> {
     let redundancy = repository.settings().redundancy;
-    if redundancy == Redundancy::None {
+    if redundancy == Redundancy::None || !redundancy::has_unlisted(repository.catalog.conn())? {
         return Ok(Copied::default());
     }
     let limits = CopyLimits { is_alone, ..CopyLimits::default() };
@@ -261,13 +267,18 @@ pub fn shortfall(repository: &Repository) -> Result<Shortfall> {
     Ok(redundancy::shortfall(conn, &Want::of(conn, redundancy, Scope::All)?)?)
 }
 
+/// Volumes that there are and that are not given up.
+fn known_volumes(repository: &Repository) -> u32 {
+    let awaited = repository.away.iter().filter(|row| row.state != VolumeState::Lost).count();
+    u32::try_from(repository.mounted.len() + awaited).unwrap_or(u32::MAX)
+}
+
 /// Why that may be so, and what helps.
 pub fn shortfall_words(repository: &Repository) -> String {
     // With fewer than K + M volumes groups are shorter; with M + 1 there are copies in their place.
     let wanted = repository.settings().redundancy.copies() as usize;
     let here = repository.mounted.iter().filter(|mounted| mounted.volume.is_writable()).count();
-    let awaited = repository.away.iter().filter(|row| row.state != VolumeState::Lost).count();
-    let known = repository.mounted.len() + awaited;
+    let known = known_volumes(repository) as usize;
     let again = "then run `raidtape protect`";
     if redundancy::has_bad_copies(repository.catalog.conn()).unwrap_or(false) {
         "some copies are damaged; `raidtape validate --repair` writes them anew".to_owned()
