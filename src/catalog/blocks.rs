@@ -154,6 +154,12 @@ pub fn is_segment_usable(conn: &Connection, segment: SegmentNo, avoid: &[VolumeI
     Ok(false)
 }
 
+/// The block that a segment is in; 0 where it is not known.
+pub fn block_of(conn: &Connection, segment: SegmentNo) -> Result<BlockNo> {
+    let mut select = conn.prepare_cached("SELECT block FROM segments WHERE id = ?1")?;
+    Ok(select.query_row([segment.0], |row| row.get(0).map(BlockNo)).optional()?.unwrap_or(BlockNo(0)))
+}
+
 /// The first chunk number that is free.
 pub fn next_chunk_no(conn: &Connection) -> Result<ChunkNo> {
     Ok(conn.query_row("SELECT coalesce(max(no), 0) + 1 FROM chunks", [], |row| row.get(0).map(ChunkNo))?)
@@ -362,7 +368,7 @@ pub fn listed_by(conn: &Connection, run: RunSeq) -> Result<Vec<(BlockId, u64, Vo
 /// Number, name and length of every block of which a volume is to hold a copy.
 pub fn copies_on(conn: &Connection, volume: VolumeId) -> Result<Vec<(BlockNo, BlockId, u64)>> {
     let mut select =
-        conn.prepare("SELECT b.id, b.name, b.size FROM copies p JOIN blocks b ON b.id = p.block WHERE p.volume = ?1")?;
+        conn.prepare("SELECT b.id, b.name, b.size FROM copies p JOIN blocks b ON b.id = p.block WHERE p.volume = ?1 AND p.state <> 'deleting'")?;
     let rows = select.query_map([volume.0], |row| {
         Ok((BlockNo(row.get(0)?), BlockId(row.get(1)?), row.get::<_, i64>(2)?.cast_unsigned()))
     })?;

@@ -18,7 +18,11 @@ pub fn for_each_lost(
     volumes: &[VolumeId],
     each: &mut dyn FnMut(ContentUser) -> Result<()>,
 ) -> Result<()> {
-    let mut select = conn.prepare(&lost_sql(volumes, &parity::list_sql(&parity::recoverable(conn, volumes)?)))?;
+    let given_back = parity::recoverable(conn, volumes)?;
+    // What parity alone has now, and would not have then.
+    let mut by_parity = parity::recoverable(conn, &[])?;
+    by_parity.retain(|block| !given_back.contains(block));
+    let mut select = conn.prepare(&lost_sql(volumes, &parity::list_sql(&given_back), &parity::list_sql(&by_parity)))?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {
         let content = ContentId(row.get(0)?);
@@ -30,8 +34,9 @@ pub fn for_each_lost(
     Ok(())
 }
 
-/// `given_back` are blocks that parity makes again without the volumes.
-fn lost_sql(volumes: &[VolumeId], given_back: &str) -> String {
+/// `given_back` are blocks that parity makes again without the volumes, `by_parity` those that it makes again only with
+/// them.
+fn lost_sql(volumes: &[VolumeId], given_back: &str, by_parity: &str) -> String {
     let list = volumes.iter().map(|volume| volume.0.to_string()).collect::<Vec<_>>().join(",");
     // Whether a segment can be had from elsewhere.
     let held = |seg: &str| {
@@ -45,7 +50,8 @@ fn lost_sql(volumes: &[VolumeId], given_back: &str) -> String {
     };
     format!(
         "WITH hit(block) AS (SELECT DISTINCT p.block FROM copies p JOIN blocks b ON b.id = p.block
-             WHERE p.volume IN ({list}) AND b.state IN ('ok', 'bad')),
+             WHERE p.volume IN ({list}) AND b.state IN ('ok', 'bad')
+             UNION SELECT b.id FROM blocks b WHERE b.id IN ({by_parity}) AND b.state IN ('ok', 'bad')),
            near(no) AS (
              SELECT c.no FROM hit CROSS JOIN segments s ON s.block = hit.block CROSS JOIN chunks c ON c.seg = s.id
                WHERE NOT {first_here}

@@ -89,11 +89,17 @@ impl Group {
 
     /// Whether any M volumes may be lost without a loss: all members are there, each on a volume of its own.
     pub fn is_sound(&self) -> bool {
+        self.places().is_some()
+    }
+
+    /// A volume for each position, no two the same, where there are such.
+    pub fn places(&self) -> Option<HashMap<u8, VolumeId>> {
         if self.parity().count() != usize::from(self.parities) {
-            return false;
+            return None;
         }
         let mut holder: HashMap<VolumeId, usize> = HashMap::new();
-        (0..self.members.len()).all(|at| self.find_volume(at, &mut holder, &mut BTreeSet::new()))
+        let found = (0..self.members.len()).all(|at| self.find_volume(at, &mut holder, &mut BTreeSet::new()));
+        found.then(|| holder.into_iter().map(|(volume, at)| (self.members[at].position, volume)).collect())
     }
 
     /// A volume for a member, moving others to another of theirs where that helps (Kuhn's matching).
@@ -115,16 +121,28 @@ impl Group {
     }
 }
 
+/// Parities that are to be deleted are not counted on.
+const LASTING: &str = "NOT (t.pos >= g.k AND b.state IN ('deleting', 'gone'))";
+
 /// Hands every group that has a parity to `each`, by number.
 pub fn for_each(conn: &Connection, each: &mut dyn FnMut(Group) -> Result<()>) -> Result<()> {
-    select(conn, "TRUE", &[], each)
+    select(conn, LASTING, &[], each)
 }
 
 /// The groups that a block is in, the newest first: one that others took the place of may still be there.
 pub fn of_block(conn: &Connection, block: BlockNo) -> Result<Vec<Group>> {
+    select_of_block(conn, block, LASTING)
+}
+
+/// The same with parities that are to be deleted: as long as they are there they can be read.
+pub fn of_block_to_read(conn: &Connection, block: BlockNo) -> Result<Vec<Group>> {
+    select_of_block(conn, block, "TRUE")
+}
+
+fn select_of_block(conn: &Connection, block: BlockNo, which: &str) -> Result<Vec<Group>> {
     let mut found = Vec::new();
-    let condition = "g.id IN (SELECT grp FROM parity_members WHERE block = ?1)";
-    select(conn, condition, &[block.0], &mut |group| {
+    let condition = format!("{which} AND g.id IN (SELECT grp FROM parity_members WHERE block = ?1)");
+    select(conn, &condition, &[block.0], &mut |group| {
         found.insert(0, group);
         Ok(())
     })?;
@@ -141,11 +159,11 @@ fn select(
         "SELECT g.id, g.k, g.m, t.pos, b.id, b.name, t.len, p.volume,
            coalesce(b.state = 'ok' AND p.state = 'ok' AND v.state NOT IN ('lost', 'removed'), 0),
            coalesce(b.state = 'ok' AND p.state = 'ok' AND v.state NOT IN ('lost', 'removed', 'readonly'), 0),
-           coalesce(p.state IN ('ok', 'bad') AND v.state NOT IN ('lost', 'removed'), 0),
+           coalesce(p.state IN ('ok', 'bad', 'deleting') AND v.state NOT IN ('lost', 'removed'), 0),
            b.state IN ('ok', 'bad'), b.state = 'bad'
          FROM parity_groups g JOIN parity_members t ON t.grp = g.id JOIN blocks b ON b.id = t.block
          LEFT JOIN copies p ON p.block = b.id LEFT JOIN volumes v ON v.id = p.volume
-         WHERE {condition} AND NOT (t.pos >= g.k AND b.state IN ('deleting', 'gone'))
+         WHERE {condition}
          ORDER BY g.id, t.pos, p.volume"
     ))?;
     let mut rows = select.query(rusqlite::params_from_iter(numbers))?;
@@ -348,13 +366,17 @@ pub fn put_found_copy(conn: &Connection, block: BlockNo, volume: VolumeId) -> Re
     Ok(())
 }
 
-/// A copy that a record tells of is not on its volume. Under parity it may have been deleted because a group stands for it,
-/// of which perhaps nothing is here: as long as there is another copy, nothing is missing then. Returns whether something
-/// is.
+/// A copy that a record tells of is not on its volume. It may have been deleted because a group stood for it, of which
+/// perhaps nothing is here or left: nothing is missing as long as there are as many others as the policy wants, or one under
+/// parity. Returns whether something is.
 pub fn note_absent(conn: &Connection, (block, volume): (BlockNo, VolumeId)) -> Result<bool> {
     let copies = super::redundancy::copies(conn, block)?;
-    let has_other = copies.iter().any(|copy| copy.is_counted && copy.volume != volume);
-    if has_other && matches!(super::settings::redundancy(conn)?, Redundancy::Parity { .. }) {
+    let others = copies.iter().filter(|copy| copy.is_counted && copy.volume != volume).count();
+    let wanted = match super::settings::redundancy(conn)? {
+        Redundancy::Parity { .. } => 1,
+        policy => policy.copies() as usize,
+    };
+    if others >= wanted {
         conn.prepare_cached("DELETE FROM copies WHERE block = ?1 AND volume = ?2")?.execute([block.0, volume.0])?;
         return Ok(false);
     }

@@ -207,9 +207,10 @@ fn block_from_row(row: &Row<'_>) -> rusqlite::Result<BlockRow> {
     })
 }
 
-/// The block with this number.
+/// The block with this number, with the copies that are to be deleted: as long as they are there they can be read.
 pub fn block(conn: &Connection, no: BlockNo) -> Result<BlockRow> {
-    conn.prepare_cached(&format!("{BLOCK_SELECT} WHERE b.id = ?1"))?
+    let select = BLOCK_SELECT.replacen("AND p.state <> 'deleting'", "", 1);
+    conn.prepare_cached(&format!("{select} WHERE b.id = ?1"))?
         .query_row([no.0], block_from_row)
         .optional()?
         .ok_or_else(|| CatalogError::damaged(format!("block {no} is missing")))

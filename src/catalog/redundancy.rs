@@ -34,6 +34,8 @@ pub struct CopyRow {
     pub is_bad: bool,
     /// Nothing is known to be wrong with it; its volume may not count.
     pub is_sound: bool,
+    /// And its volume is neither given up nor removed.
+    pub is_held: bool,
 }
 
 /// A block that wants more copies.
@@ -183,7 +185,8 @@ pub fn wanting(conn: &Connection, want: &Want, after: BlockNo, limit: usize) -> 
 /// All copies of a block.
 pub fn copies(conn: &Connection, block: BlockNo) -> Result<Vec<CopyRow>> {
     let mut select = conn.prepare_cached(&format!(
-        "SELECT p.volume, p.state = 'ok' AND v.state NOT IN {GONE}, p.state = 'bad', p.state = 'ok'
+        "SELECT p.volume, p.state = 'ok' AND v.state NOT IN {GONE}, p.state = 'bad', p.state = 'ok',
+           p.state = 'ok' AND v.state NOT IN ('lost', 'removed')
          FROM copies p JOIN volumes v ON v.id = p.volume WHERE p.block = ?1 AND p.state <> 'deleting'
          ORDER BY p.volume"
     ))?;
@@ -193,6 +196,7 @@ pub fn copies(conn: &Connection, block: BlockNo) -> Result<Vec<CopyRow>> {
             is_counted: row.get(1)?,
             is_bad: row.get(2)?,
             is_sound: row.get(3)?,
+            is_held: row.get(4)?,
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -214,6 +218,18 @@ pub fn bad_on(conn: &Connection, volume: VolumeId) -> Result<(u64, u64)> {
     let mut select = conn.prepare_cached(
         "SELECT count(*), coalesce(sum(b.size), 0) FROM blocks b JOIN copies p ON p.block = b.id
          WHERE b.state = 'bad' AND p.volume = ?1 AND p.state <> 'missing'",
+    )?;
+    let unsigned = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+    Ok(select.query_row([volume.0], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))?)
+}
+
+/// Damaged blocks in groups of which a file is, or was, on this volume, beside those of [`bad_on`]. Their number and bytes.
+pub fn bad_by_parity_on(conn: &Connection, volume: VolumeId) -> Result<(u64, u64)> {
+    let mut select = conn.prepare_cached(
+        "SELECT count(*), coalesce(sum(b.size), 0) FROM blocks b WHERE b.state = 'bad'
+           AND NOT EXISTS(SELECT 1 FROM copies p WHERE p.block = b.id AND p.volume = ?1 AND p.state <> 'missing')
+           AND EXISTS(SELECT 1 FROM parity_members t JOIN parity_members o ON o.grp = t.grp JOIN copies p ON p.block = o.block
+             WHERE t.block = b.id AND p.volume = ?1)",
     )?;
     let unsigned = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(i64::cast_unsigned);
     Ok(select.query_row([volume.0], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))?)
@@ -337,6 +353,7 @@ mod tests {
             is_counted,
             is_bad: !is_sound,
             is_sound,
+            is_held: is_counted,
         };
         assert_eq!(found[0].copies, [copy(1, false, false), copy(2, true, true)]);
         assert_eq!(found[1].copies, [copy(3, false, true)]);

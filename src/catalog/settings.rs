@@ -1,7 +1,7 @@
 //! What was chosen at `init`, kept in table `meta`.
 
 use super::error::{CatalogError, Result};
-use crate::model::ids::RepositoryUuid;
+use crate::model::ids::{RepositoryUuid, VolumeId};
 use crate::model::params::{ChunkerParams, Compression, HashAlgo, Reserve};
 use crate::model::redundancy::Redundancy;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -78,6 +78,24 @@ pub fn redundancy(conn: &Connection) -> Result<Redundancy> {
 pub fn set_redundancy(conn: &Connection, redundancy: Redundancy) -> Result<()> {
     conn.execute("UPDATE meta SET value = ?1 WHERE key = 'redundancy'", [redundancy.to_text()])?;
     Ok(())
+}
+
+/// Nobody looked at what lies on a volume since this catalog was made, or since it was found to be behind: it may hold what
+/// the catalog does not know.
+pub fn set_unseen(conn: &Connection, volume: VolumeId, is_so: bool) -> Result<()> {
+    let sql = if is_so {
+        "INSERT INTO meta(key, value) VALUES('unseen ' || ?1, 1) ON CONFLICT(key) DO NOTHING"
+    } else {
+        "DELETE FROM meta WHERE key = 'unseen ' || ?1"
+    };
+    conn.execute(sql, [volume.0])?;
+    Ok(())
+}
+
+/// Whether that is so.
+pub fn is_unseen(conn: &Connection, volume: VolumeId) -> Result<bool> {
+    let sql = "SELECT EXISTS(SELECT 1 FROM meta WHERE key = 'unseen ' || ?1)";
+    Ok(conn.query_row(sql, [volume.0], |row| row.get(0))?)
 }
 
 /// Whether parities were being written that the catalog may not know.

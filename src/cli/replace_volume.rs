@@ -78,7 +78,7 @@ fn say(session: &mut Session, repository: &Repository, report: &ReplaceVolumeRep
         let (blocks, name) =
             (words::plural(report.blocks_gone, "block"), report.lost.split(' ').next().unwrap_or_default());
         session.warn(&format!(
-            "{blocks} ({}) were on it alone: `raidtape volumes --lost {name}` lists the files; back up now, to store again what \
+            "{blocks} ({}) cannot be had without it: `raidtape volumes --lost {name}` lists the files; back up now, to store again what \
              their source still has",
             words::size(report.bytes_gone)
         ));

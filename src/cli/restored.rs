@@ -87,8 +87,8 @@ fn warn(session: &Session, report: &RestoreReport) {
     }
     if report.read_elsewhere > 0 {
         session.warn(&format!(
-            "{} could not be read at first and came from another copy, or from parity; nothing is missing. `raidtape validate --repair` heals what \
-             is damaged",
+            "{} came from another copy, or from parity: the first was away or damaged; `raidtape validate` says which, \
+             `validate --repair` heals what is damaged",
             words::plural(report.read_elsewhere, "segment")
         ));
     }

@@ -190,3 +190,58 @@ fn whenever_a_command_dies_that_writes_parity_nothing_is_lost() {
     }
     assert!(count > 12, "{count}");
 }
+
+#[test]
+fn what_is_to_be_deleted_stays_where_nothing_else_is_seen_to_stand_for_it() {
+    let (bench, two) = two_runs();
+    let (key, disk) = (0..DISKS)
+        .find_map(|disk| {
+            let objects = two.disks[disk].iter();
+            let blocks = objects.filter(|(key, bytes)| key.starts_with(layout::CHUNKS) && bytes.get(12) == Some(&1));
+            blocks.map(|(key, _)| (key.clone(), disk)).next()
+        })
+        .unwrap();
+    let other = (disk + 1) % DISKS;
+    let id = layout::parse_block_key(&key).unwrap();
+    // A second copy that was retired, and the first is gone or has rot.
+    for is_gone in [true, false] {
+        let mut state = two.clone();
+        let sound = Arc::clone(&state.disks[disk][&key]);
+        state.disks[other].insert(key.clone(), Arc::clone(&sound));
+        if is_gone {
+            state.disks[disk].remove(&key);
+        } else {
+            let mut bytes = sound.as_ref().clone();
+            bytes[500] ^= 1;
+            state.disks[disk].insert(key.clone(), Arc::new(bytes));
+        }
+        bench.put(&state);
+        {
+            let repository = bench.open();
+            let conn = repository.catalog.conn();
+            let no = crate::catalog::blocks::number_of(conn, id).unwrap().unwrap();
+            let volume = crate::model::ids::VolumeId(other as i64 + 1);
+            parity::put_found_copy(conn, no, volume).unwrap();
+            retired::retire_copy(conn, no, volume).unwrap();
+        }
+        protect_all(&bench, &Listener::default()).unwrap();
+        assert!(bench.world.objects()[other].contains_key(&key), "{is_gone}");
+        bench.assert_restores(&two.known, "the last sound copy");
+    }
+    // Where the first is sound it goes.
+    let mut state = two.clone();
+    let sound = Arc::clone(&state.disks[disk][&key]);
+    state.disks[other].insert(key.clone(), sound);
+    bench.put(&state);
+    {
+        let repository = bench.open();
+        let conn = repository.catalog.conn();
+        let no = crate::catalog::blocks::number_of(conn, id).unwrap().unwrap();
+        let volume = crate::model::ids::VolumeId(other as i64 + 1);
+        parity::put_found_copy(conn, no, volume).unwrap();
+        retired::retire_copy(conn, no, volume).unwrap();
+    }
+    protect_all(&bench, &Listener::default()).unwrap();
+    assert!(!bench.world.objects()[other].contains_key(&key));
+    assert_protected(&bench, (&two.known, &Cell::new(HIDE_EVERY - 1)), "the first is sound");
+}

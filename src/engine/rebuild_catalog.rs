@@ -5,17 +5,18 @@ use super::block_file::{ReadError, read_header, read_parity_table, read_table};
 use super::error::{EngineError, Result};
 use super::manifest_apply::ApplyError;
 use super::observer::{Expected, Observer, Phase};
-use super::recover::{Manifests, Orphan, RunKey, apply_one, put_manifest, take_out_passed_over};
+use super::recover::{Manifests, Orphan, RunKey, apply_one, hash_object, put_manifest, take_out_passed_over};
 use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::handle::make_folder;
-use crate::catalog::settings::Settings;
+use crate::catalog::settings::{self, Settings};
 use crate::catalog::volumes::VolumeState;
 use crate::catalog::{Catalog, CatalogError, damage, parity, places, redundancy, replace, runs, volumes};
 use crate::format::block::BlockTable;
 use crate::format::container::{ContainerKind, FormatError, HEADER_LEN, TRAILER_LEN};
 use crate::format::layout;
+use crate::format::parity::ParityTable;
 use crate::model::ids::{BlockId, BlockNo, RunSeq, VolumeId};
-use crate::model::params::Compression;
+use crate::model::params::{Compression, HashAlgo};
 use crate::model::path::show;
 use crate::volume::handle::{Volume, VolumeError};
 use crate::volume::index::IndexDb;
@@ -293,9 +294,17 @@ fn compare_blocks(
         indexes.push((*id, index));
     }
     // After all blocks: they name these.
+    let algo = catalog.settings().hash;
     let tx = catalog.begin()?;
-    for (file, table) in parities {
-        parity::register(&tx, file, &table)?;
+    for (at, (file, table)) in parities.iter().enumerate() {
+        let is_same = |(other, (_, told)): (usize, &(_, ParityTable))| {
+            other != at && (told.group, told.index) == (table.group, table.index)
+        };
+        // One of two files that both say they are it: the one whose name says so too.
+        if parities.iter().enumerate().any(is_same) && !is_named(*file, (found, ids), algo) {
+            continue;
+        }
+        parity::register(&tx, *file, table)?;
     }
     for (id, index) in indexes {
         for entry in index {
@@ -306,6 +315,13 @@ fn compare_blocks(
     }
     tx.commit().map_err(CatalogError::from)?;
     note_missing(catalog, &missing, report)
+}
+
+/// Whether a file hashes to its name.
+fn is_named((id, _, volume): (BlockId, u64, VolumeId), (found, ids): (&[Volume], &[VolumeId]), algo: HashAlgo) -> bool {
+    let Some(at) = ids.iter().position(|known| *known == volume) else { return false };
+    let object = found[at].store().open(&layout::block_key(&id));
+    object.is_ok_and(|object| hash_object(object.as_ref(), algo).is_ok_and(|hash| hash == id.0))
 }
 
 /// A copy is missing; a block that has no other one is damaged.
@@ -357,6 +373,7 @@ fn name_missing(catalog: &mut Catalog, found: &[VolumeId], report: &mut RebuildR
         return Ok(());
     }
     let ids: Vec<VolumeId> = missing.iter().map(|row| row.id).collect();
+    ids.iter().try_for_each(|id| settings::set_unseen(conn, *id, true))?;
     let awaited = missing.iter().filter(|row| row.state != VolumeState::Lost);
     report.volumes_missing = awaited.map(|row| format!("{} ({})", row.name, row.uuid)).collect();
     if !is_all_here {

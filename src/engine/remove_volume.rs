@@ -4,7 +4,7 @@
 use super::error::{EngineError, Exit, Result};
 use super::observer::{Expected, Observer, Phase};
 use super::protect::copy::{BlockFile, Found, look};
-use super::protect::{CopyLimits, give_copies, make_ready, shortfall, tell_beside, update_indexes};
+use super::protect::{CopyLimits, bring_about, give_copies, make_ready, shortfall, tell_beside, update_indexes};
 use super::recover::settle_records;
 use super::repository::Repository;
 use super::volumes::named;
@@ -12,6 +12,7 @@ use crate::catalog::redundancy::{self, Goal, Scope, Want};
 use crate::catalog::volumes::{self, VolumeRow};
 use crate::catalog::{CatalogError, blocks};
 use crate::model::ids::BlockNo;
+use crate::model::redundancy::Redundancy;
 use std::time::Instant;
 
 /// Blocks that are looked up at once.
@@ -102,6 +103,12 @@ pub fn remove_volume(repository: &mut Repository, name: &str, observer: &dyn Obs
     volumes::remove(&tx, row.id)?;
     tx.commit().map_err(CatalogError::from)?;
     repository.mounted.retain(|mounted| mounted.row.id != row.id);
+    if redundancy != Redundancy::None && !observer.is_cancelled() {
+        let more = bring_about(repository, (redundancy, Scope::All), CopyLimits::default(), observer)?;
+        update_indexes(repository, &more, observer);
+        more.problems.iter().for_each(|problem| observer.warn(problem));
+        copied.add(more);
+    }
     repository.catalog.checkpoint().ok();
     let left = shortfall(repository)?;
     Ok(RemoveVolumeReport {

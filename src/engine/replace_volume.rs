@@ -37,7 +37,7 @@ pub struct ReplaceVolumeReport {
     pub blocks_copied: u64,
     /// Their bytes.
     pub bytes_copied: u64,
-    /// Blocks that were on the lost volume and of which no sound copy is elsewhere.
+    /// Blocks that were on the lost volume, or that a parity there gave back, and that are sound nowhere else.
     pub blocks_gone: u64,
     /// Their bytes.
     pub bytes_gone: u64,
@@ -106,7 +106,11 @@ pub fn replace_volume(
     if observer.is_cancelled() {
         return Err(EngineError::Interrupted);
     }
-    let (blocks_gone, bytes_gone) = redundancy::bad_on(repository.catalog.conn(), lost.id)?;
+    let (on_it, by_parity) = (
+        redundancy::bad_on(repository.catalog.conn(), lost.id)?,
+        redundancy::bad_by_parity_on(repository.catalog.conn(), lost.id)?,
+    );
+    let (blocks_gone, bytes_gone) = (on_it.0 + by_parity.0, on_it.1 + by_parity.1);
     let left = shortfall(repository)?;
     Ok(ReplaceVolumeReport {
         lost: format!("{} ({})", lost.name, lost.uuid),

@@ -6,7 +6,7 @@ use super::observer::Observer;
 use crate::catalog::handle::{CATALOG_ENDINGS, CatalogLock};
 use crate::catalog::settings::Settings;
 use crate::catalog::volumes::{self, VolumeRow, VolumeState};
-use crate::catalog::{Catalog, CatalogError, blocks, replace, runs};
+use crate::catalog::{Catalog, CatalogError, blocks, parity, replace, runs};
 use crate::format::layout::{self, ManifestCopy};
 use crate::model::ids::{BlockId, VolumeId, VolumeUuid};
 use crate::volume::handle::{Volume, VolumeError, VolumeLock};
@@ -217,7 +217,7 @@ impl Repository {
             let tx = self.catalog.begin()?;
             for (no, id, size) in blocks::copies_on(&tx, mounted.row.id)? {
                 if here.get(&id) != Some(&size) {
-                    blocks::set_copy_state(&tx, no, (mounted.row.id, "missing"))?;
+                    parity::note_absent(&tx, (no, mounted.row.id))?;
                 }
             }
             tx.commit().map_err(CatalogError::from)?;

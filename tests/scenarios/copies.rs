@@ -249,6 +249,29 @@ fn rot_in_either_copy_is_read_around_and_healed() {
 }
 
 #[test]
+fn rot_in_both_copies_at_different_places_is_put_together_again() {
+    let (bench, runs) = three_runs();
+    let of_disk1 = bench.blocks("disk1");
+    // The longest: it has several segments.
+    let others = ["disk2", "disk3"].iter().flat_map(|disk| bench.blocks(disk));
+    let shared = others.filter(|(name, _)| of_disk1.contains_key(name));
+    let (name, second) = shared.max_by_key(|(_, path)| fs::metadata(path).unwrap().len()).unwrap();
+    flip(&of_disk1[&name], 5000);
+    flip(&second, fs::metadata(&second).unwrap().len() - 3000);
+    for (run, tree) in &runs {
+        bench.assert_reverts(*run, tree);
+    }
+    let report = bench.json(&["validate"], 4);
+    assert!(report["damaged"].as_array().unwrap().iter().all(|block| block["files_total"] == 0), "{report}");
+    let said = bench.run(&["validate", "--repair"]).with_code(0);
+    assert!(said.err.contains("healed: written anew from what is sound in its copies"), "{said:#?}");
+    bench.assert_all_good();
+    for (run, tree) in &runs {
+        bench.assert_reverts(*run, tree);
+    }
+}
+
+#[test]
 fn a_lost_disk_is_replaced_and_taken_back_when_it_turns_up() {
     let (bench, runs) = three_runs();
     bench.run(&["replace-volume", "disk2", "disk4"]).with_code(2).with_sentence(&["disk2", "is here", "remove-volume"]);

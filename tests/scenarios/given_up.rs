@@ -269,7 +269,7 @@ fn a_block_that_is_damaged_here_and_there_heals_from_both() {
         if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
     }
     write(&bench.src(), "only", b"this");
-    bench.run(&["validate", "--repair"]).with_code(4);
+    bench.run(&["validate"]).with_code(4);
     bench.json(&["backup", "src"], 0);
     bench.assert_reverts(1, &tree);
     bench.json(&["backup", "src"], 0);

@@ -389,3 +389,101 @@ fn too_few_disks_for_any_parity_are_told() {
     let said = bench.run(&["set-redundancy", "parity=1+1"]).with_code(2);
     assert!(said.err.contains("copies=2"), "{said:#?}");
 }
+
+/// The files of the first group, by position: of its blocks, then of its parities.
+fn group_files(bench: &Bench, disks: &[&str]) -> Vec<PathBuf> {
+    let files: BTreeMap<String, PathBuf> = disks.iter().flat_map(|disk| bench.blocks(disk)).collect();
+    let sql = "SELECT lower(hex(b.name)) FROM parity_members t JOIN blocks b ON b.id = t.block WHERE t.grp = 1 ORDER BY t.pos";
+    let text = |shown: String| {
+        let bytes = shown.trim_start_matches("Text([").trim_end_matches("])").split(", ");
+        String::from_utf8(bytes.map(|byte| byte.parse().unwrap()).collect()).unwrap()
+    };
+    bench.query(sql).into_iter().map(|shown| files[&text(shown)].clone()).collect()
+}
+
+#[test]
+fn a_parity_that_is_of_something_else_is_not_believed() {
+    let (bench, runs) = some_runs("parity=4+2", &DISKS);
+    let files = group_files(&bench, &DISKS);
+    assert_eq!(files.len(), 6);
+    // The first parity is another one's bytes, and a block is gone: two files, and two may be.
+    let other = bench.blocks("disk5").into_values().chain(bench.blocks("disk6").into_values());
+    let other = other.filter(|path| !files.contains(path)).last().unwrap();
+    let bytes = fs::read(&other).unwrap();
+    fs::remove_file(&files[4]).unwrap();
+    fs::write(&files[4], bytes).unwrap();
+    fs::remove_file(&files[0]).unwrap();
+    assert_all_runs(&bench, &runs);
+    bench.run(&["validate", "--repair"]).with_code(0);
+    bench.run(&["validate", "--repair"]).with_code(0);
+    assert_no_strangers(&bench);
+}
+
+#[test]
+fn disks_that_a_rebuild_did_not_see_are_taken_in_when_they_return_whatever_comes_first() {
+    let (bench, runs) = some_runs("parity=4+2", &DISKS);
+    ["disk5", "disk6"].iter().for_each(|disk| hide(&bench, disk));
+    fs::remove_file(bench.path(bench.catalog())).unwrap();
+    bench.run(&rebuild_args(DISKS[..4].iter().copied())).with_code(5);
+    ["disk5", "disk6"].iter().for_each(|disk| show(&bench, disk));
+    let report = bench.json(&["validate", "--volume", "disk5", "--volume", "disk6"], 0);
+    assert_eq!((&report["blocks_unknown"], &report["blocks_under_protected"]), (&0.into(), &0.into()), "{report}");
+    for gone in [["disk1", "disk2"], ["disk5", "disk1"]] {
+        gone.iter().for_each(|disk| hide(&bench, disk));
+        assert_all_runs(&bench, &runs);
+        gone.iter().for_each(|disk| show(&bench, disk));
+    }
+    bench.backup();
+    assert_no_strangers(&bench);
+}
+
+#[test]
+fn an_older_catalog_learns_what_parity_there_is_before_anything_is_given_up() {
+    let (bench, mut runs) = some_runs("parity=2+1", &DISKS[..4]);
+    fs::copy(bench.path(bench.catalog()), bench.path("older.cat")).unwrap();
+    write(&bench.src(), "later", &Rng(77).bytes(9 * MIB));
+    let report = bench.backup();
+    runs.insert(report["run"].as_i64().unwrap(), snapshot(&bench.src()));
+    for gone in &DISKS[..4] {
+        fs::copy(bench.path("older.cat"), bench.path(bench.catalog())).unwrap();
+        let all = fs::read_dir(bench.path(".")).unwrap().flatten().map(|entry| entry.path());
+        for beside in all.filter(|path| path.to_str().unwrap().contains(".cat-")) {
+            fs::remove_file(beside).unwrap();
+        }
+        hide(&bench, gone);
+        // It finds the run, and what belongs to it.
+        let report = bench.json(&["validate"], 5);
+        assert_eq!(report["damaged"], Value::Array(Vec::new()), "{gone}: {report}");
+        assert_all_runs(&bench, &runs);
+        show(&bench, gone);
+    }
+    bench.run(&["protect"]).with_code(0);
+    bench.backup();
+    assert_no_strangers(&bench);
+}
+
+#[test]
+fn what_would_be_lost_counts_what_parity_alone_still_has() {
+    let (bench, runs) = some_runs("parity=4+2", &DISKS);
+    let files = group_files(&bench, &DISKS);
+    fs::remove_file(&files[3]).unwrap();
+    bench.run(&["validate"]).with_code(4);
+    // Its two parities are all that gives it back.
+    let disk_of =
+        |path: &Path| path.strip_prefix(bench.path(".")).unwrap().iter().next().unwrap().to_str().unwrap().to_owned();
+    let both = [disk_of(&files[4]), disk_of(&files[5])];
+    let named = lost(&bench, &both.join(","));
+    assert!(!named.is_empty());
+    both.iter().for_each(|disk| hide(&bench, disk));
+    let newest = *runs.keys().last().unwrap();
+    let dest = bench.fresh("partly");
+    let report = bench.json(&["revert-to-run", &newest.to_string(), dest.to_str().unwrap()], 5);
+    let refused: BTreeSet<&str> =
+        report["problems"].as_array().unwrap().iter().map(|problem| problem["path"].as_str().unwrap()).collect();
+    let expected: BTreeSet<&str> = named
+        .iter()
+        .filter(|version| version.1 <= newest && version.2.is_none_or(|last| last >= newest))
+        .map(|version| version.0.as_str())
+        .collect();
+    assert_eq!(refused, expected, "{report}");
+}

@@ -1,9 +1,10 @@
 //! Looking chunks up in the catalog, all of one item at a time and in one state of it. Remembers which segments can be
 //! relied on: the chunks of an unchanged file mostly lie in one that was asked for before.
 
-use crate::catalog::{Catalog, CatalogError, blocks};
-use crate::model::ids::{ChunkId, SegmentNo, VolumeId};
+use crate::catalog::{Catalog, CatalogError, Connection, blocks, parity};
+use crate::model::ids::{BlockNo, ChunkId, SegmentNo, VolumeId};
 use hashbrown::HashMap;
+use std::collections::BTreeSet;
 
 /// Segments remembered at most; then it starts afresh.
 const REMEMBERED_MAX: usize = 1 << 16;
@@ -15,12 +16,14 @@ pub struct Lookup {
     avoid: Vec<VolumeId>,
     /// No segment of a run in progress loses its place, so what was found once stays true.
     is_usable: HashMap<SegmentNo, bool>,
+    /// Blocks that parity gives back; looked up when the first one is met of which no copy will do.
+    given_back: Option<BTreeSet<BlockNo>>,
 }
 
 impl Lookup {
     /// Reads beside the committer.
     pub fn new(reader: Catalog, avoid: Vec<VolumeId>) -> Self {
-        Self { reader, avoid, is_usable: HashMap::new() }
+        Self { reader, avoid, is_usable: HashMap::new(), given_back: None }
     }
 
     /// The first chunk number that is free.
@@ -44,7 +47,8 @@ impl Lookup {
             let is_usable = match self.is_usable.get(&segment) {
                 Some(is_usable) => *is_usable,
                 None => {
-                    let is_usable = blocks::is_segment_usable(conn, segment, &self.avoid)?;
+                    let is_usable = blocks::is_segment_usable(conn, segment, &self.avoid)?
+                        || is_given_back(conn, (segment, &self.avoid), &mut self.given_back)?;
                     if self.is_usable.len() >= REMEMBERED_MAX {
                         self.is_usable.clear();
                     }
@@ -56,4 +60,20 @@ impl Lookup {
         }
         Ok(found)
     }
+}
+
+/// Whether parity gives back the block of a segment of which no copy will do.
+fn is_given_back(
+    conn: &Connection,
+    (segment, avoid): (SegmentNo, &[VolumeId]),
+    known: &mut Option<BTreeSet<BlockNo>>,
+) -> Result<bool, CatalogError> {
+    if known.is_none() {
+        *known = Some(parity::recoverable(conn, avoid)?);
+    }
+    let given_back = known.as_ref().filter(|given_back| !given_back.is_empty());
+    Ok(match given_back {
+        Some(given_back) => given_back.contains(&blocks::block_of(conn, segment)?),
+        None => false,
+    })
 }

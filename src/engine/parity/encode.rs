@@ -78,8 +78,8 @@ pub struct Made {
 pub enum Trouble {
     /// A member, by its place among those given.
     Part(usize, Unread),
-    /// A parity of before.
-    Base(String),
+    /// A parity of before, by its index.
+    Base(u8, Unread),
     /// A volume that was written.
     Out(VolumeId, StoreError),
     /// What was made again has another name: some member is not what it was.
@@ -231,11 +231,10 @@ fn fill_parity(
         }
         return code.encode(&data, part_len(table.protected_len(), table, column), parity).map_err(fault);
     };
-    for (file, parity) in base.iter().zip(parity.iter_mut()) {
+    for ((file, parity), index) in base.iter().zip(parity.iter_mut()).zip(0_u8..) {
         *parity = Vec::new();
         if column < file.table.column_count() {
-            let words = |error: ReadError| Trouble::Base(error.to_string());
-            *parity = file.column(column).map_err(words)?;
+            *parity = file.column(column).map_err(|error| Trouble::Base(index, unread(&error)))?;
         }
     }
     for (part, bytes) in parts.iter().zip(columns) {

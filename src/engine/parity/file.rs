@@ -1,5 +1,6 @@
 //! A parity file that is read: its table, and its columns one by one, each proven by its checksum.
 
+use crate::catalog::parity::Group;
 use crate::codec::parity::{ALGORITHM, column_hash, parity_len};
 use crate::engine::block_file::{ReadError, read_header, read_parity_table};
 use crate::format::container::{ContainerKind, FormatError, HEADER_LEN, SEGMENT_HEADER_LEN};
@@ -42,6 +43,13 @@ impl ParityFile {
         self.object.forget(offset, len as u64);
         Ok(bytes)
     }
+}
+
+/// Whether a table is that of the parity with this index in a group: a file with another name may have a parity's.
+pub fn is_parity_of(table: &ParityTable, group: &Group, index: u8) -> bool {
+    let members: Vec<_> = group.blocks().map(|member| (member.position, member.id, member.size)).collect();
+    let told: Vec<_> = table.members.iter().map(|member| (member.position, member.block, member.len)).collect();
+    (table.positions, table.parities, table.index) == (group.positions, group.parities, index) && told == members
 }
 
 /// Bytes that a file of `len` bytes has in a column.

@@ -2,12 +2,13 @@
 //! durable. A volume that fails or is full, and a block that is not what its name says, is left out, and the rest planned
 //! anew.
 
-use super::encode::{Made, Out, Part, Shape, Trouble, encode};
-use super::file::ParityFile;
+use super::encode::{Made, Out, Part, Shape, Trouble, encode, unread};
+use super::file::{ParityFile, is_parity_of};
 use super::plan::{GroupPlan, Planner};
 use crate::catalog::parity::{self, Group, Ungrouped};
 use crate::catalog::redundancy::Scope;
 use crate::catalog::{CatalogError, blocks, retired, settings};
+use crate::engine::block_file::ReadError;
 use crate::engine::error::{EngineError, Result};
 use crate::engine::observer::{Expected, Observer, Phase};
 use crate::engine::protect::copy::{BlockFile, Unread};
@@ -289,17 +290,18 @@ fn encode_job(job: &Job, observer: &dyn Observer) -> std::result::Result<(Parity
     let base = job.base.as_ref().map(|files| {
         let mut opened: Vec<ParityFile> = Vec::new();
         for (file, index) in files.iter().zip(0_u8..) {
-            let object = file.store.open(&file.key).map_err(|error| error.to_string())?;
-            let found = ParityFile::open(object, job.shape.repository).map_err(|error| error.to_string())?;
-            let goes = opened.first().is_none_or(|first| first.table.goes_with(&found.table));
-            if found.table.index != index || !goes {
-                return Err("its parities are not of one group".to_owned());
+            let failed = |error: ReadError| Trouble::Base(index, unread(&error));
+            let object = file.store.open(&file.key).map_err(|error| failed(error.into()))?;
+            let found = ParityFile::open(object, job.shape.repository).map_err(failed)?;
+            let is_of = job.base_group.as_ref().is_some_and(|group| is_parity_of(&found.table, group, index));
+            if !is_of {
+                return Err(Trouble::Base(index, Unread::Bad("it is of another group".to_owned())));
             }
             opened.push(found);
         }
         Ok(opened)
     });
-    let base = base.transpose().map_err(Trouble::Base)?;
+    let base = base.transpose()?;
     encode(&job.shape, &parts, (base.as_deref(), &job.outs), observer)
 }
 
@@ -328,6 +330,7 @@ fn take_in(
             }
             tx.commit().map_err(CatalogError::from)?;
             copied.groups += 1;
+            copied.read.extend(job.members.iter().map(|member| member.no));
             for parity in made {
                 copied.parity_bytes += parity.size;
                 copied.note_made(parity.volume, IndexedBlock { id: parity.id, size: parity.size, verified_ns: None });
@@ -360,10 +363,19 @@ fn failed(
                 copied.problems.push(format!("volume {} gets no more parity: {error}", name_of(repository, volume)));
             }
         }
-        Trouble::Base(what) => {
-            left_out.groups.extend(job.base_group.as_ref().map(|group| group.no));
+        Trouble::Base(index, what) => {
+            let Some(group) = &job.base_group else { return Ok(()) };
+            left_out.groups.insert(group.no);
+            let Some(parity) = group.parity().find(|member| member.position == group.positions + index) else {
+                return Ok(());
+            };
+            let read = parity.copies.iter().find(|copy| copy.is_held && repository.volume(copy.volume).is_some());
+            if let (Some(copy), Some(state)) = (read, what.state()) {
+                blocks::set_copy_state(repository.catalog.conn(), parity.no, (copy.volume, state))?;
+            }
             copied.problems.push(format!(
-                "a parity that was to be filled cannot be read: {what}; `raidtape validate --repair` heals it"
+                "parity {} cannot be read: {what}; `raidtape protect` and `raidtape validate --repair` make it again",
+                parity.id
             ));
         }
         Trouble::Stopped => copied.is_cut_short = true,

@@ -2,7 +2,7 @@
 //! any thread.
 
 use super::encode::{Out, Part, Shape, Trouble, encode, unread};
-use super::file::ParityFile;
+use super::file::{ParityFile, is_parity_of};
 use super::recovered::Recovered;
 use crate::catalog::parity::{self, Group};
 use crate::catalog::{CatalogError, Connection};
@@ -10,6 +10,7 @@ use crate::engine::block_file::ReadError;
 use crate::engine::observer::Observer;
 use crate::engine::protect::copy::BlockFile;
 use crate::format::layout;
+use crate::format::parity::ParityTable;
 use crate::model::ids::{BlockId, BlockNo, RepositoryUuid, VolumeId};
 use crate::model::params::HashAlgo;
 use crate::volume::store::{Object, Store};
@@ -40,6 +41,7 @@ pub struct GroupSource {
 
 #[derive(Clone)]
 struct GroupFiles {
+    group: Group,
     positions: u8,
     parities: u8,
     identity: Option<[u8; 16]>,
@@ -54,7 +56,7 @@ impl GroupSource {
         (repository, algo): (RepositoryUuid, HashAlgo),
         store_of: StoreOf<'_>,
     ) -> Result<Option<Self>, CatalogError> {
-        let found = parity::of_block(conn, no)?;
+        let found = parity::of_block_to_read(conn, no)?;
         let groups: Vec<GroupFiles> = found.iter().map(|group| files_of(group, store_of)).collect();
         Ok(Some(Self { block, repository, algo, groups }).filter(|source| !source.groups.is_empty()))
     }
@@ -67,7 +69,7 @@ impl GroupSource {
         store_of: StoreOf<'_>,
     ) -> Result<Option<Self>, CatalogError> {
         let Some(mut source) = Self::find(conn, block, settings, store_of)? else { return Ok(None) };
-        for (files, group) in source.groups.iter_mut().zip(parity::of_block(conn, block.0)?) {
+        for (files, group) in source.groups.iter_mut().zip(parity::of_block_to_read(conn, block.0)?) {
             files.identity = parity::identity(conn, group.no)?;
         }
         Ok(Some(source))
@@ -105,13 +107,11 @@ impl GroupSource {
         let mut parities: Vec<ParityFile> = Vec::new();
         for held in files.held.iter().filter(|held| held.position >= files.positions) {
             let opened = held.stores.iter().filter_map(|store| store.open(&layout::block_key(&held.id)).ok());
-            let file = opened.filter_map(|object| ParityFile::open(object, self.repository).ok()).next();
-            let Some(file) =
-                file.filter(|file| parities.first().is_none_or(|first| first.table.goes_with(&file.table)))
-            else {
-                continue;
-            };
-            parities.push(file);
+            let mut files_there = opened.filter_map(|object| ParityFile::open(object, self.repository).ok());
+            let is_of = |table: &ParityTable| is_parity_of(table, &files.group, held.position - files.positions);
+            let goes = |table: &ParityTable| parities.first().is_none_or(|first| first.table.goes_with(table));
+            let file = files_there.find(|file| is_of(&file.table) && goes(&file.table));
+            parities.extend(file);
         }
         let mut members: Vec<Vec<Box<dyn Object>>> = (0..files.positions).map(|_| Vec::new()).collect();
         let mut lost = 0;
@@ -129,7 +129,7 @@ impl GroupSource {
     /// Writes the parity that this source is of once more, from the members of its group. Of a member that is not what its name
     /// says, what the group gives back is taken.
     pub fn make_parity(&self, mut out: Out, observer: &dyn Observer) -> Result<(), Trouble> {
-        let mut trouble = Trouble::Base("its group is not known".to_owned());
+        let mut trouble = Trouble::Fault("its group is not known".to_owned());
         for files in &self.groups {
             let Some(own) = files.held.iter().find(|held| held.id == self.block) else { continue };
             let Some(group) = files.identity.filter(|_| own.position >= files.positions) else { continue };
@@ -197,5 +197,6 @@ fn files_of(group: &Group, store_of: StoreOf<'_>) -> GroupFiles {
         let stores = volumes.iter().filter_map(|volume| store_of(*volume)).collect();
         Held { position: member.position, id: member.id, size: member.size, volumes, stores }
     });
-    GroupFiles { positions: group.positions, parities: group.parities, identity: None, held: held.collect() }
+    let (positions, parities, held) = (group.positions, group.parities, held.collect());
+    GroupFiles { group: group.clone(), positions, parities, identity: None, held }
 }

@@ -8,6 +8,7 @@ use crate::catalog::redundancy::{self, Want};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::observer::{Expected, Observer, Phase};
 use crate::engine::parity::encode::{Out, Trouble};
+use crate::engine::recover::is_awaited;
 use crate::engine::repository::Repository;
 use crate::model::ids::{BlockId, BlockNo, VolumeId};
 use crate::volume::index::IndexedBlock;
@@ -149,7 +150,8 @@ fn take_in(repository: &Repository, outcome: Outcome, copied: &mut Copied) -> Re
             copied.damaged.insert(no);
             // One that is away, or could not be read just now, may still be sound. A parity can be made anew in another
             // group.
-            if !is_parity && !redundancy::copies(repository.catalog.conn(), no)?.iter().any(|copy| copy.is_sound) {
+            let is_held = redundancy::copies(repository.catalog.conn(), no)?.iter().any(|copy| copy.is_held);
+            if !is_parity && !is_held && !is_awaited(repository, no)? {
                 blocks::mark_bad(repository.catalog.conn(), no)?;
                 copied.bad += 1;
             }

@@ -5,6 +5,7 @@
 //! alone writes the catalog, and only what is durable. A volume that fails or is full is left out, and its share planned anew.
 
 pub(super) mod copy;
+pub(super) mod joined;
 mod make;
 pub(super) mod places;
 mod plan;
@@ -15,7 +16,7 @@ use super::backup::no_volume_words;
 use super::error::{EngineError, Exit, Result};
 use super::observer::Observer;
 use super::parity::make_groups;
-use super::parity::retire::{delete_retired, drop_superseded};
+use super::parity::retire::{delete_retired, drop_extra_copies, drop_superseded};
 use super::recover::{recover, with_what_works};
 use super::repository::Repository;
 use crate::catalog::redundancy::{self, Goal, Scope, Shortfall, Want};
@@ -101,7 +102,10 @@ pub(super) struct Copied {
     pub parity_bytes: u64,
     /// Files that are not needed any more and were deleted.
     pub removed: BTreeMap<VolumeId, Vec<BlockId>>,
+    pub files_removed: u64,
     pub removed_bytes: u64,
+    /// Blocks that were read whole, and put into groups.
+    pub read: BTreeSet<BlockNo>,
     made: BTreeMap<VolumeId, Vec<IndexedBlock>>,
     failed: BTreeSet<VolumeId>,
     /// Volumes on one device that hold what should not be lost together.
@@ -120,7 +124,9 @@ impl Copied {
         self.beside.append(&mut more.beside);
         self.groups += more.groups;
         self.parity_bytes += more.parity_bytes;
+        self.files_removed += more.files_removed;
         self.removed_bytes += more.removed_bytes;
+        self.read.append(&mut more.read);
         for (volume, mut made) in more.made {
             self.made.entry(volume).or_default().append(&mut made);
         }
@@ -132,10 +138,6 @@ impl Copied {
     /// A file is durable on a volume.
     pub fn note_made(&mut self, volume: VolumeId, file: IndexedBlock) {
         self.made.entry(volume).or_default().push(file);
-    }
-
-    fn files_removed(&self) -> u64 {
-        self.removed.values().map(|files| files.len() as u64).sum()
     }
 }
 
@@ -173,7 +175,7 @@ pub fn protect(
         bytes_copied: copied.bytes,
         parity_groups: copied.groups,
         parity_bytes: copied.parity_bytes,
-        files_removed: copied.files_removed(),
+        files_removed: copied.files_removed,
         bytes_removed: copied.removed_bytes,
         volumes_written: copied.made.keys().map(|id| name_of(repository, *id)).collect(),
         blocks_under_protected: left.blocks,
@@ -209,8 +211,11 @@ pub(super) fn bring_about(
     }
     if !copied.is_cut_short {
         drop_superseded(repository, redundancy)?;
+        if scope == Scope::All {
+            drop_extra_copies(repository, redundancy)?;
+        }
     }
-    copied.add(delete_retired(repository, observer)?);
+    copied.add(delete_retired(repository, &copied.read, observer)?);
     tell_beside(repository, &copied, observer);
     Ok(copied)
 }
@@ -280,7 +285,10 @@ pub fn shortfall_words(repository: &Repository) -> String {
     let here = repository.mounted.iter().filter(|mounted| mounted.volume.is_writable()).count();
     let known = known_volumes(repository) as usize;
     let again = "then run `raidtape protect`";
-    if redundancy::has_bad_copies(repository.catalog.conn()).unwrap_or(false) {
+    if redundancy::bad_blocks(repository.catalog.conn()).unwrap_or(0) > 0 {
+        "some are damaged: `raidtape validate` names their files, and a backup stores again what its source still has"
+            .to_owned()
+    } else if redundancy::has_bad_copies(repository.catalog.conn()).unwrap_or(false) {
         "some copies are damaged; `raidtape validate --repair` writes them anew".to_owned()
     } else if known < wanted {
         let volumes = if wanted - known == 1 { "another volume" } else { "more volumes" };

@@ -36,7 +36,7 @@ pub(super) fn adopt_blocks(
 ) -> Result<()> {
     let (ours, algo) = (repository.settings().repository, repository.settings().hash);
     let mut orphans: Vec<(VolumeId, BlockId, u64)> = Vec::new();
-    for mounted in repository.writable().filter(|mounted| is_asked(mounted)) {
+    for mounted in repository.mounted.iter().filter(|mounted| is_asked(mounted)) {
         let mut listed = Vec::new();
         let result = mounted.store().list(layout::CHUNKS, &mut |key, size| {
             listed.extend(layout::parse_block_key(key).map(|id| (id, size)));
@@ -61,12 +61,15 @@ pub(super) fn adopt_blocks(
     }
     let mut parities = Vec::new();
     for (volume, id, size) in orphans {
-        let Some(store) = repository.volume(volume).map(|mounted| Arc::clone(mounted.store())) else { continue };
+        let Some(mounted) = repository.volume(volume) else { continue };
+        let (store, is_locked) = (Arc::clone(mounted.store()), mounted.is_locked_for_writing());
         let name = name_of(repository, volume);
         match read_orphan(store.as_ref(), id, (ours, algo)) {
             Ok(orphan) => {
                 // Who wrote it may have died before its name was durable.
-                store.settle(&layout::block_key(&id)).map_err(EngineError::store(&name))?;
+                if is_locked {
+                    store.settle(&layout::block_key(&id)).map_err(EngineError::store(&name))?;
+                }
                 match orphan {
                     Orphan::Block(table) => adopt_block(repository, (id, size, volume), table)?,
                     Orphan::Parity(table) => parities.push((id, size, volume, table)),

@@ -3,13 +3,15 @@
 //! as damaged, so that the next backup reads the files in it again; but for what a parity group gives back.
 
 use super::hash_object;
+use crate::catalog::parity::Group;
+use crate::catalog::volumes::VolumeState;
 use crate::catalog::{CatalogError, blocks, parity, redundancy};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::observer::{Expected, Observer, Phase};
 use crate::engine::parity::source::GroupSource;
 use crate::engine::protect::copy::{BlockFile, Found, look};
 use crate::engine::repository::{Mounted, Repository};
-use crate::model::ids::{BlockId, BlockNo};
+use crate::model::ids::{BlockId, BlockNo, VolumeId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -55,7 +57,9 @@ pub(super) fn find_lonely(repository: &mut Repository, observer: &dyn Observer) 
                 Err(error) => observer.warn(&format!("block {} on volume {}: {error}", block.id, mounted.row.name)),
             }
         }
-        if found == found_before && is_given_back(repository, (block.no, block.id))? {
+        let may_be = found == found_before
+            && (is_given_back(repository, (block.no, block.id))? || is_awaited(repository, block.no)?);
+        if may_be {
             spared.insert(block.no);
             blocks::mark_sound(conn, block.no)?;
         }
@@ -72,6 +76,14 @@ pub(super) fn find_lonely(repository: &mut Repository, observer: &dyn Observer) 
         ));
     }
     Ok(())
+}
+
+/// Whether a file of the block's parity group is on a volume that is away and may come back.
+pub fn is_awaited(repository: &Repository, block: BlockNo) -> Result<bool> {
+    let away = repository.away.iter().filter(|row| !matches!(row.state, VolumeState::Lost | VolumeState::Removed));
+    let away: BTreeSet<VolumeId> = away.map(|row| row.id).collect();
+    let groups = parity::of_block(repository.catalog.conn(), block)?;
+    Ok(groups.iter().flat_map(Group::volumes).any(|volume| away.contains(&volume)))
 }
 
 /// Whether the block's parity group gives it back, column by column, although too many of its files are damaged.

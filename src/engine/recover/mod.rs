@@ -9,7 +9,7 @@ mod lonely;
 mod replicate;
 
 pub use adopt::Orphan;
-pub use lonely::is_given_back;
+pub use lonely::{is_awaited, is_given_back};
 pub use replicate::{is_excused, is_lacking, settle_records};
 
 pub use chain::{Manifests, RunKey, put_manifest, take_out_passed_over};
@@ -20,14 +20,15 @@ use super::manifest_apply::{ApplyError, ManifestApply, read_meta};
 use super::manifest_file::ManifestReader;
 use super::observer::Observer;
 use super::parity::retire::delete_retired;
-use super::repository::Repository;
+use super::protect::update_indexes;
+use super::repository::{Mounted, Repository};
 use crate::catalog::runs::{self, Run, RunState};
 use crate::catalog::{Catalog, CatalogError};
 use crate::catalog::{settings, volumes};
 use crate::codec::hash::Hasher;
 use crate::format::container::FormatError;
 use crate::format::layout::{self, ManifestCopy};
-use crate::model::ids::{RunSeq, RunUuid, VolumeId};
+use crate::model::ids::{RunSeq, RunUuid};
 use crate::model::limits::NUMBER_MAX;
 use crate::model::params::HashAlgo;
 use crate::volume::store::{Object, Store, StoreError};
@@ -46,29 +47,17 @@ pub fn recover(repository: &mut Repository, observer: &dyn Observer) -> Result<(
     // A run that did not come to its end may have left whole blocks that no row names.
     let newest = runs::all(repository.catalog.conn())?.pop();
     let is_unclean = newest.is_some_and(|run| run.state != RunState::Complete);
-    // What was written there while this catalog did not know of it, or had to be rebuilt without it, is not in it.
-    let unseen: BTreeSet<VolumeId> = repository
-        .mounted
-        .iter()
-        .filter(|mounted| mounted.row.last_seq.is_none())
-        .map(|mounted| mounted.row.id)
-        .collect();
     let forward = roll_forward(repository, observer, true)?;
     forward.problems.iter().for_each(|problem| observer.warn(problem));
     if is_unclean || forward.has_gaps {
-        adopt_blocks(repository, (&|_| true, false), observer)?;
+        adopt_blocks(repository, (&Mounted::is_locked_for_writing, false), observer)?;
         for run in runs::open_ones(repository.catalog.conn())? {
             runs::set_state(repository.catalog.conn(), run.seq, RunState::Aborted)?;
         }
     }
-    if !unseen.is_empty() {
-        adopt_blocks(repository, (&|mounted| unseen.contains(&mounted.row.id), true), observer)?;
-    }
-    if settings::is_protecting(repository.catalog.conn())? {
-        adopt_blocks(repository, (&|_| true, true), observer)?;
-        settings::set_protecting(repository.catalog.conn(), false)?;
-    }
-    delete_retired(repository, observer)?;
+    look_again(repository, observer)?;
+    let deleted = delete_retired(repository, &BTreeSet::new(), observer)?;
+    update_indexes(repository, &deleted, observer);
     lonely::find_lonely(repository, observer)?;
     replicate_manifests(repository, observer)
 }
@@ -97,12 +86,49 @@ pub fn with_what_works(
 /// The part that writes the catalog alone: completes the runs whose manifest is found on a volume. Returns sentences
 /// about records that cannot be listed or used: no reason not to do the rest.
 pub fn catch_up(repository: &mut Repository, observer: &dyn Observer) -> Result<Vec<String>> {
-    match roll_forward(repository, observer, false) {
+    let forward = match roll_forward(repository, observer, false) {
         Err(error @ EngineError::Store { .. }) => {
-            Ok(vec![format!("the records of runs cannot be looked through: {error}")])
+            return Ok(vec![format!("the records of runs cannot be looked through: {error}")]);
         }
-        done => done.map(|forward| forward.problems),
+        done => done?,
+    };
+    // A volume that cannot be listed is told by who needs it.
+    match look_again(repository, observer) {
+        Err(EngineError::Store { .. }) => {}
+        done => done?,
     }
+    Ok(forward.problems)
+}
+
+/// Takes in what lies on volumes that this catalog may not know all of: it was behind, or was rebuilt without them, or a
+/// command was cut off that wrote parities. A volume that is locked need not be looked at again.
+fn look_again(repository: &mut Repository, observer: &dyn Observer) -> Result<()> {
+    if settings::is_protecting(repository.catalog.conn())? {
+        set_all_unseen(repository)?;
+        settings::set_protecting(repository.catalog.conn(), false)?;
+    }
+    let mut unseen = BTreeSet::new();
+    for mounted in &repository.mounted {
+        if settings::is_unseen(repository.catalog.conn(), mounted.row.id)? {
+            unseen.insert(mounted.row.id);
+        }
+    }
+    if unseen.is_empty() {
+        return Ok(());
+    }
+    adopt_blocks(repository, (&|mounted| unseen.contains(&mounted.row.id), true), observer)?;
+    for mounted in repository.writable().filter(|mounted| unseen.contains(&mounted.row.id)) {
+        settings::set_unseen(repository.catalog.conn(), mounted.row.id, false)?;
+    }
+    Ok(())
+}
+
+fn set_all_unseen(repository: &Repository) -> Result<()> {
+    let rows = repository.mounted.iter().map(|mounted| &mounted.row).chain(&repository.away);
+    for row in rows {
+        settings::set_unseen(repository.catalog.conn(), row.id, true)?;
+    }
+    Ok(())
 }
 
 /// What came of bringing in runs from their records.
@@ -112,6 +138,8 @@ struct Forward {
     problems: Vec<String>,
     /// Whether blocks may be missing in the catalog: a full record does not list those of the runs before it.
     has_gaps: bool,
+    /// Whether any run was brought in: what else was done since is not in the catalog.
+    is_ahead: bool,
 }
 
 /// Manifests on the volumes of runs that the catalog does not have as complete, oldest first.
@@ -157,6 +185,7 @@ fn roll_forward(repository: &mut Repository, observer: &dyn Observer, is_for_a_r
             match apply_one(&mut repository.catalog, store.as_ref(), &key, run) {
                 Ok(_) => {
                     observer.warn(&format!("run {} was found on the volumes and is in the catalog again", run.0));
+                    forward.is_ahead = true;
                     (is_applied, forward.has_gaps) = (true, forward.has_gaps || copy == ManifestCopy::Full);
                     break;
                 }
@@ -181,6 +210,9 @@ fn roll_forward(repository: &mut Repository, observer: &dyn Observer, is_for_a_r
         }
     }
     note_records(repository)?;
+    if forward.is_ahead {
+        set_all_unseen(repository)?;
+    }
     Ok(forward)
 }
 

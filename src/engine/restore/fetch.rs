@@ -5,7 +5,7 @@
 use super::file::Ground;
 use super::plan::{ChunkRef, Job, SegmentJob, segment_job};
 use super::sites::{Site, Stores};
-use super::tally::Failure;
+use super::tally::DataFailure;
 use crate::catalog::{Catalog, CatalogError, places};
 use crate::engine::block_file::{ReadError, SegmentReader, SegmentRef, is_chunk};
 use crate::engine::error::EngineError;
@@ -91,8 +91,9 @@ impl<'a> Worker<'a> {
             reason = format!("its data is damaged: volume {}, block {}: {why}", self.stores.words(volume), site.key);
         }
         match self.from_group(&site, &segment, &mut left) {
-            Ok(()) if left.is_empty() => {}
-            Ok(()) => self.elsewhere(left, &reason, round),
+            Ok(_) if left.is_empty() => {}
+            Ok(away) if away.is_empty() => self.elsewhere(left, &DataFailure::Damaged(reason), round),
+            Ok(away) => self.elsewhere(left, &DataFailure::Away(away), round),
             Err(error) => {
                 self.ground.tally.stop(error.into());
                 done_each(self.ground, &left);
@@ -100,22 +101,30 @@ impl<'a> Worker<'a> {
         }
     }
 
-    /// Restores what the block's parity group gives back of a segment; what it does not is left.
-    fn from_group(&mut self, site: &Site, segment: &SegmentRef, left: &mut Vec<ChunkRef>) -> Result<(), CatalogError> {
+    /// Restores what the block's parity group gives back of a segment; what it does not is left. Returns the words for the
+    /// volumes that are away and may have the rest.
+    fn from_group(
+        &mut self,
+        site: &Site,
+        segment: &SegmentRef,
+        left: &mut Vec<ChunkRef>,
+    ) -> Result<Vec<String>, CatalogError> {
+        let group = match &site.group {
+            Some(group) => Some(Arc::clone(group)),
+            None => {
+                let catalog = opened(&mut self.catalog, self.catalog_path)?;
+                self.stores.group(catalog, site)?.map(Arc::new)
+            }
+        };
+        let Some(group) = group else { return Ok(self.stores.all_away_words(site.away.iter().copied())) };
+        let away = self.stores.all_away_words(site.away.iter().copied().chain(group.volumes()));
         let is_open = self.open.as_ref().is_some_and(|(at, block, _)| *at == RECOVERED && *block == site.block);
         if !is_open {
             self.open = None;
-            let group = match &site.group {
-                Some(group) => Some(Arc::clone(group)),
-                None => {
-                    let catalog = opened(&mut self.catalog, self.catalog_path)?;
-                    self.stores.group(catalog, site)?.map(Arc::new)
-                }
-            };
-            let Some(recovered) = group.and_then(|group| group.open()) else { return Ok(()) };
+            let Some(recovered) = group.open() else { return Ok(away) };
             self.open = Some((RECOVERED, site.block, Box::new(recovered)));
         }
-        let Some((_, _, object)) = &self.open else { return Ok(()) };
+        let Some((_, _, object)) = &self.open else { return Ok(away) };
         if let Ok(raw) = self.reader.read(&**object, segment) {
             let wanted = left.len();
             *left = scatter(self.ground, raw, std::mem::take(left));
@@ -123,11 +132,11 @@ impl<'a> Worker<'a> {
                 self.ground.tally.counts().read_elsewhere += 1;
             }
         }
-        Ok(())
+        Ok(away)
     }
 
     /// Tries the next further place of chunks that could not be read.
-    fn elsewhere(&mut self, refs: Vec<ChunkRef>, reason: &str, round: usize) {
+    fn elsewhere(&mut self, refs: Vec<ChunkRef>, reason: &DataFailure, round: usize) {
         let mut jobs: HashMap<SegmentNo, SegmentJob> = HashMap::new();
         for chunk in refs {
             let next = if chunk.file.has_failed() || round >= ROUNDS_MAX {
@@ -141,7 +150,7 @@ impl<'a> Worker<'a> {
                     job.refs.push(chunk);
                 }
                 Ok(None) => {
-                    chunk.file.fail(Failure::Damaged(reason.to_owned()));
+                    chunk.file.fail(reason.clone().into());
                     chunk.file.parts_done(self.ground, 1);
                 }
                 Err(error) => {
@@ -156,7 +165,7 @@ impl<'a> Worker<'a> {
     }
 
     /// A segment in another place; when its block is not here either, the first reason is the one that counts.
-    fn segment_again(&mut self, job: SegmentJob, reason: &str, round: usize) {
+    fn segment_again(&mut self, job: SegmentJob, reason: &DataFailure, round: usize) {
         if !job.site.is_here() {
             self.elsewhere(job.refs, reason, round);
         } else {

@@ -9,7 +9,7 @@ use crate::format::layout;
 use crate::model::ids::{BlockId, BlockNo, RepositoryUuid, VolumeId};
 use crate::model::params::HashAlgo;
 use crate::volume::store::Store;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// Blocks remembered at most; a repository of 2 TiB has about so many.
@@ -71,6 +71,12 @@ impl Stores {
     /// Name and identity of a volume that is away.
     pub fn away_words(&self, id: VolumeId) -> Option<&str> {
         self.away.iter().find(|(other, _)| *other == id).map(|(_, words)| words.as_str())
+    }
+
+    /// The same of those among these, each once.
+    pub fn all_away_words(&self, volumes: impl Iterator<Item = VolumeId>) -> Vec<String> {
+        let wanted: BTreeSet<VolumeId> = volumes.collect();
+        wanted.into_iter().filter_map(|id| self.away_words(id).map(str::to_owned)).collect()
     }
 
     /// Looks a block up.

@@ -5,6 +5,7 @@
 //! keeps the outcome. Volumes are only read, but for their index.
 
 mod block_check;
+mod heal;
 mod manifests;
 mod plan;
 mod record;
@@ -28,6 +29,7 @@ use crate::catalog::places::{self, BlockRow};
 use crate::catalog::{Catalog, CatalogError, blocks, damage, digests, parity, runs};
 use crate::model::ids::{BlockNo, VolumeId};
 use block_check::Damage;
+use heal::HealedBy;
 use plan::Plan;
 use record::Outcomes;
 use scan::{Finding, Outcome, ScanSettings};
@@ -105,7 +107,7 @@ pub fn validate(
         }
         Ok(is_done)
     })?;
-    find_given_back(repository, &rows, &mut outcomes)?;
+    find_given_back(repository, (&rows, &plan.spared), &mut outcomes)?;
     describe_damage(repository, &rows, &outcomes, &mut report)?;
     if options.repair {
         heal(repository, (&rows, &mut outcomes), &mut report, observer)?;
@@ -256,7 +258,11 @@ fn heal(
     for ((no, volume), from) in healed {
         let id = rows.iter().find(|row| row.no == no).map(|row| row.id);
         let words = repository.volume_words(volume);
-        let from = from.map_or_else(|| "parity".to_owned(), |from| repository.volume_words(from));
+        let from = match from {
+            HealedBy::Copy(from) => repository.volume_words(from),
+            HealedBy::Parity => "parity".to_owned(),
+            HealedBy::Pieces => "what is sound in its copies".to_owned(),
+        };
         let told = report.damaged.iter_mut().find(|block| Some(block.block) == id && block.volume == words);
         if let Some(block) = told {
             block.healed_from = Some(from);
@@ -265,13 +271,33 @@ fn heal(
     Ok(())
 }
 
-/// Notes the damaged blocks that their parity groups give back.
-fn find_given_back(repository: &Repository, rows: &[BlockRow], outcomes: &mut Outcomes) -> Result<()> {
+/// Notes the damaged blocks that their parity groups give back, and those of `spared` that these do not give back after all.
+fn find_given_back(
+    repository: &Repository,
+    (rows, spared): (&[BlockRow], &[(BlockNo, VolumeId)]),
+    outcomes: &mut Outcomes,
+) -> Result<()> {
     let hit: BTreeSet<BlockNo> = outcomes.damaged.keys().map(|(block, _)| *block).collect();
     for row in rows.iter().filter(|row| !row.is_parity && hit.contains(&row.no)) {
         let is_damaged = |volume: &VolumeId| outcomes.is_damaged((row.no, *volume));
-        if row.volumes.iter().all(is_damaged) && recover::is_given_back(repository, (row.no, row.id))? {
+        if !row.volumes.iter().all(is_damaged) {
+            continue;
+        }
+        if recover::is_given_back(repository, (row.no, row.id))? {
             outcomes.given_back.insert(row.no);
+        } else if recover::is_awaited(repository, row.no)? {
+            outcomes.awaited.insert(row.no);
+        }
+    }
+    for (no, volume) in spared {
+        let groups = parity::of_block(repository.catalog.conn(), *no)?;
+        let is_hit = groups.iter().flat_map(|group| &group.members).any(|member| hit.contains(&member.no));
+        let Some(row) = rows.iter().find(|row| row.no == *no).filter(|_| is_hit) else { continue };
+        if !recover::is_given_back(repository, (row.no, row.id))? {
+            outcomes.damaged.insert((*no, *volume), Damage::GivenUp);
+            if recover::is_awaited(repository, row.no)? {
+                outcomes.awaited.insert(row.no);
+            }
         }
     }
     Ok(())

@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub condemned: u64,
     /// Blocks that no volume holds which is here or may come back, each with one on which it was.
     pub given_up: Vec<(BlockNo, VolumeId)>,
+    /// The same that parity gives back, if its files are what they should be.
+    pub spared: Vec<(BlockNo, VolumeId)>,
 }
 
 impl Plan {
@@ -75,8 +77,10 @@ pub(super) fn plan(
     let is_lost = |row: &&BlockRow| is_given_up(row) && !row.is_parity && !given_back.contains(&row.no);
     let needed = blocks.iter().filter(|row| matches!(row.state.as_str(), "ok" | "bad"));
     let all_given_up = needed.clone().filter(is_given_up).count();
-    let given_up: Vec<_> =
-        needed.filter(is_lost).map(|row| (row.no, row.volumes.first().copied().unwrap_or(VolumeId(0)))).collect();
+    let first_of = |row: &BlockRow| (row.no, row.volumes.first().copied().unwrap_or(VolumeId(0)));
+    let is_spared = |row: &&BlockRow| is_given_up(row) && given_back.contains(&row.no);
+    let spared = needed.clone().filter(is_spared).map(first_of).collect();
+    let given_up: Vec<_> = needed.filter(is_lost).map(first_of).collect();
     let (away, here) = ((all - wanted.len() - all_given_up) as u64, wanted.len());
     let is_known_bad = |row: &BlockRow| row.state == "bad" || row.has_bad_copy;
     wanted.sort_by_key(|row| (!is_known_bad(row), row.verified_ns.unwrap_or(0), row.no));
@@ -97,7 +101,7 @@ pub(super) fn plan(
             volumes.push(VolumeJobs { volume: mounted.row.id, store: Arc::clone(mounted.store()), jobs });
         }
     }
-    Plan { volumes, skipped: (here - wanted.len()) as u64, away, condemned, given_up }
+    Plan { volumes, skipped: (here - wanted.len()) as u64, away, condemned, given_up, spared }
 }
 
 fn job_of(row: &BlockRow, level: Level) -> Job {

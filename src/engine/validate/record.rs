@@ -20,6 +20,8 @@ pub(super) struct Outcomes {
     pub sound_again: BTreeSet<BlockNo>,
     /// Blocks of which every copy is damaged and that their parity groups give back.
     pub given_back: BTreeSet<BlockNo>,
+    /// The same of which only part of the group is here.
+    pub awaited: BTreeSet<BlockNo>,
     /// Damaged copies.
     pub damaged: BTreeMap<(BlockNo, VolumeId), Damage>,
 }
@@ -47,7 +49,7 @@ pub(super) fn record(repository: &mut Repository, rows: &[BlockRow], outcomes: &
     let hit: BTreeSet<BlockNo> = outcomes.damaged.keys().map(|(block, _)| *block).collect();
     for row in rows.iter().filter(|row| hit.contains(&row.no)) {
         // A parity can be made anew, a block that a group gives back too.
-        let is_spared = row.is_parity || outcomes.given_back.contains(&row.no);
+        let is_spared = row.is_parity || outcomes.given_back.contains(&row.no) || outcomes.awaited.contains(&row.no);
         if !is_spared && row.volumes.iter().all(|volume| outcomes.is_damaged((row.no, *volume))) {
             blocks::mark_bad(&tx, row.no)?;
         }

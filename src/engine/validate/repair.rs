@@ -1,29 +1,26 @@
-//! `validate --repair`: a damaged copy is written anew from a sound one on another volume, or from its parity group, and what was damaged is set
+//! `validate --repair`: a damaged copy is written anew from what `heal` finds, and what was damaged is set
 //! aside under `quarantine/`. It stays there until a later check finds nothing wrong.
 //!
 //! Nothing is taken out of its place before the right bytes, hashed, were written to the same volume in full.
 
 use super::block_check::Damage;
+use super::heal::{HealedBy, Patient};
 use super::record::Outcomes;
 use super::report::ValidateReport;
 use crate::catalog::places::BlockRow;
 use crate::engine::error::Result;
 use crate::engine::observer::Observer;
-use crate::engine::parity::encode::{Out, Trouble};
-use crate::engine::parity::source::GroupSource;
-use crate::engine::protect::copy::{BlockFile, CopyFailure, Present, Unread, copy_block, copy_object};
+use crate::engine::protect::copy::{BlockFile, Present};
 use crate::engine::repository::{Mounted, Repository};
 use crate::format::layout;
 use crate::model::ids::{BlockNo, VolumeId};
-use crate::volume::store::StoreError;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 /// Copies that a volume may refuse one after the other before it is left alone.
 const FAILURES_MAX: u32 = 3;
 
-/// Copies that were healed, each with the volume that gave the bytes; none where the parity group did.
-pub(super) type Healed = BTreeMap<(BlockNo, VolumeId), Option<VolumeId>>;
+/// Copies that were healed, each with what gave the bytes.
+pub(super) type Healed = BTreeMap<(BlockNo, VolumeId), HealedBy>;
 
 /// Heals what can be healed; a copy that was is no longer among the damaged ones. The volumes are locked.
 pub(super) fn repair(
@@ -52,16 +49,14 @@ pub(super) fn repair(
         let from = row.volumes.iter().filter(|from| **from != volume && !outcomes.is_damaged((no, **from)));
         let from: Vec<&Mounted> = from.filter_map(|from| repository.volume(*from)).collect();
         let block = BlockFile { id: row.id, size: row.size, algo: repository.settings().hash };
-        let is_missing = damage == Damage::Missing;
-        let healed_by = match heal((&from, to), (&block, is_missing), report, observer) {
-            Ok(None) => heal_by_group(repository, (row, to), (&block, is_missing), observer)?,
-            done => done.map(|from| from.map(Some)),
-        };
-        match healed_by {
+        let present = if damage == Damage::Missing { Present::Replaced } else { Present::SetAside };
+        let patient = Patient { repository, row, block, to, present };
+        match patient.heal(&from, report, observer)? {
             Ok(Some(from)) => {
                 *failed = 0;
                 outcomes.damaged.remove(&(no, volume));
                 outcomes.verified.insert((no, volume), row.id);
+                outcomes.sound_again.insert(no);
                 healed.insert((no, volume), from);
             }
             Ok(None) => {}
@@ -76,64 +71,6 @@ pub(super) fn repair(
         }
     }
     Ok(healed)
-}
-
-/// Tries one copy after the other; the volume that gave the bytes, if one could.
-fn heal(
-    (from, to): (&[&Mounted], &Mounted),
-    (block, is_missing): (&BlockFile, bool),
-    report: &mut ValidateReport,
-    observer: &dyn Observer,
-) -> std::result::Result<Option<VolumeId>, StoreError> {
-    let present = if is_missing { Present::Replaced } else { Present::SetAside };
-    for source in from {
-        let stores = (source.store().as_ref(), to.store().as_ref());
-        match copy_block(stores, block, present, observer) {
-            Ok(()) => return Ok(Some(source.row.id)),
-            Err(CopyFailure::To(error)) => return Err(error),
-            Err(CopyFailure::Stopped) => return Ok(None),
-            Err(CopyFailure::From(what)) => {
-                let name = &source.row.name;
-                report.notes.push(format!("block {} on volume {name} cannot heal another copy: {what}", block.id));
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// Writes the copy anew from the other files of its parity group; `Some(None)` when that could be done.
-#[expect(clippy::type_complexity, reason = "the store's failure is counted, the catalog's ends the check")]
-fn heal_by_group(
-    repository: &Repository,
-    (row, to): (&BlockRow, &Mounted),
-    (block, is_missing): (&BlockFile, bool),
-    observer: &dyn Observer,
-) -> Result<std::result::Result<Option<Option<VolumeId>>, StoreError>> {
-    let settings = repository.settings();
-    let store_of = |id| repository.volume(id).map(|mounted| Arc::clone(mounted.store()));
-    let known = (settings.repository, settings.hash);
-    let conn = repository.catalog.conn();
-    let Some(group) = GroupSource::find_with_identity(conn, (row.no, row.id), known, &store_of)? else {
-        return Ok(Ok(None));
-    };
-    let present = if is_missing { Present::Replaced } else { Present::SetAside };
-    if row.is_parity {
-        let (volume, store) = (to.row.id, Arc::clone(to.store()));
-        return Ok(
-            match group.make_parity(Out { index: 0, volume, store, again: Some((row.id, present)) }, observer) {
-                Ok(()) => Ok(Some(None)),
-                Err(Trouble::Out(_, error)) => Err(error),
-                Err(_) => Ok(None),
-            },
-        );
-    }
-    let Some(recovered) = group.open() else { return Ok(Ok(None)) };
-    let unread = |error: StoreError| CopyFailure::From(Unread::Unreadable(error.to_string()));
-    Ok(match copy_object((&recovered, &unread), to.store().as_ref(), (block, present), observer) {
-        Ok(()) => Ok(Some(None)),
-        Err(CopyFailure::To(error)) => Err(error),
-        Err(CopyFailure::Stopped | CopyFailure::From(_)) => Ok(None),
-    })
 }
 
 fn note_once(report: &mut ValidateReport, note: String) {

@@ -70,7 +70,7 @@ pub struct DamagedBlock {
     pub files: Vec<AffectedFile>,
     /// All of them.
     pub files_total: u64,
-    /// The volume with the sound copy from which this one was written anew, as `name (uuid)`.
+    /// From what it was written anew: the volume with the sound copy, as `name (uuid)`, parity, or pieces of its copies.
     pub healed_from: Option<String>,
 }
 

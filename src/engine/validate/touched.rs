@@ -64,6 +64,9 @@ impl<'r> Toucher<'r> {
         let (files, files_total) = self.files_of(&contents)?;
         let what = match (row.is_parity, lost.is_empty()) {
             (true, _) => format!("{damage}; it is a parity, and holds no file"),
+            (false, _) if self.outcomes.awaited.contains(&copy.0) => {
+                format!("{damage}; part of its parity group is on volumes that are away")
+            }
             (false, _) if is_given_back => format!("{damage}; its parity group gives it back"),
             (false, true) => format!("{damage}; all of its chunks can still be read"),
             (false, false) => damage.to_string(),
