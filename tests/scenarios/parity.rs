@@ -18,7 +18,7 @@ type Runs = BTreeMap<i64, Snapshot>;
 fn some_runs(policy: &str, disks: &[&str]) -> (Bench, Runs) {
     let bench = Bench::with_volumes(disks, &["--block-size", "8M", "--redundancy", policy]);
     grow(&bench.src(), 1);
-    write(&bench.src(), "much", &Rng(44).bytes(50 * MIB));
+    write(&bench.src(), "much", &Rng(44).bytes(24 * MIB));
     let mut runs = Runs::new();
     for seed in 0..4 {
         if seed > 0 {
