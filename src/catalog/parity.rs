@@ -414,7 +414,7 @@ pub(super) mod tests {
 
     fn table(group: u8, blocks: &[u8]) -> ParityTable {
         let member = |(at, byte): (usize, &u8)| ParityMember {
-            position: at as u8,
+            position: u8::try_from(at).unwrap(),
             block: id(*byte),
             len: 100,
             hashes: Vec::new(),

@@ -4,7 +4,9 @@
 use super::error::{EngineError, Exit, Result};
 use super::observer::{Expected, Observer, Phase};
 use super::protect::copy::{BlockFile, Found, look};
-use super::protect::{CopyLimits, bring_about, give_copies, make_ready, shortfall, tell_beside, update_indexes};
+use super::protect::{
+    Copied, CopyLimits, bring_about, give_copies, make_ready, shortfall, tell_beside, update_indexes,
+};
 use super::recover::settle_records;
 use super::repository::Repository;
 use super::volumes::named;
@@ -104,10 +106,7 @@ pub fn remove_volume(repository: &mut Repository, name: &str, observer: &dyn Obs
     tx.commit().map_err(CatalogError::from)?;
     repository.mounted.retain(|mounted| mounted.row.id != row.id);
     if redundancy != Redundancy::None && !observer.is_cancelled() {
-        let more = bring_about(repository, (redundancy, Scope::All), CopyLimits::default(), observer)?;
-        update_indexes(repository, &more, observer);
-        more.problems.iter().for_each(|problem| observer.warn(problem));
-        copied.add(more);
+        copied.add(protect_rest(repository, redundancy, observer)?);
     }
     repository.catalog.checkpoint().ok();
     let left = shortfall(repository)?;
@@ -120,6 +119,14 @@ pub fn remove_volume(repository: &mut Repository, name: &str, observer: &dyn Obs
         bytes_under_protected: left.bytes,
         duration_s: began.elapsed().as_secs_f64(),
     })
+}
+
+/// What is on the others is to be as well protected without the volume.
+fn protect_rest(repository: &mut Repository, redundancy: Redundancy, observer: &dyn Observer) -> Result<Copied> {
+    let more = bring_about(repository, (redundancy, Scope::All), CopyLimits::default(), observer)?;
+    update_indexes(repository, &more, observer);
+    more.problems.iter().for_each(|problem| observer.warn(problem));
+    Ok(more)
 }
 
 /// Reads the other copies of everything that is on the volume until one proves sound; what does not is noted as damaged.

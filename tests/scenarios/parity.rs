@@ -408,7 +408,7 @@ fn a_parity_that_is_of_something_else_is_not_believed() {
     assert_eq!(files.len(), 6);
     // The first parity is another one's bytes, and a block is gone: two files, and two may be.
     let other = bench.blocks("disk5").into_values().chain(bench.blocks("disk6").into_values());
-    let other = other.filter(|path| !files.contains(path)).last().unwrap();
+    let other = other.filter(|path| !files.contains(path)).next_back().unwrap();
     let bytes = fs::read(&other).unwrap();
     fs::remove_file(&files[4]).unwrap();
     fs::write(&files[4], bytes).unwrap();

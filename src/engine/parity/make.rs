@@ -21,7 +21,7 @@ use crate::model::ids::{BlockNo, RunUuid, VolumeId};
 use crate::model::redundancy::Redundancy;
 use crate::volume::index::IndexedBlock;
 use crate::volume::store::{Store, StoreError};
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::unbounded;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -218,7 +218,7 @@ fn encode_all(
         }
         return Ok(());
     }
-    let (to_do, to_come): (Sender<(usize, Job)>, Receiver<(usize, Job)>) = unbounded();
+    let (to_do, to_come) = unbounded::<(usize, Job)>();
     waiting.by_ref().for_each(|job| {
         let _ = to_do.send(job);
     });

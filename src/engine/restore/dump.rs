@@ -297,11 +297,11 @@ impl<'a> Dumper<'a> {
             let words = self.stores.words(*volume);
             why = Some(format!("its data is damaged: volume {words}, block {}: {reason}", site.key));
         }
-        self.from_group(site, &segment, (place, chunk)).ok_or(why)
+        self.read_from_group(site, &segment, (place, chunk)).ok_or(why)
     }
 
     /// The chunk as the block's parity group gives it back.
-    fn from_group(
+    fn read_from_group(
         &mut self,
         site: &Site,
         segment: &SegmentRef,

@@ -90,7 +90,7 @@ impl<'a> Worker<'a> {
             is_elsewhere = true;
             reason = format!("its data is damaged: volume {}, block {}: {why}", self.stores.words(volume), site.key);
         }
-        match self.from_group(&site, &segment, &mut left) {
+        match self.read_from_group(&site, &segment, &mut left) {
             Ok(_) if left.is_empty() => {}
             Ok(away) if away.is_empty() => self.elsewhere(left, &DataFailure::Damaged(reason), round),
             Ok(away) => self.elsewhere(left, &DataFailure::Away(away), round),
@@ -103,7 +103,7 @@ impl<'a> Worker<'a> {
 
     /// Restores what the block's parity group gives back of a segment; what it does not is left. Returns the words for the
     /// volumes that are away and may have the rest.
-    fn from_group(
+    fn read_from_group(
         &mut self,
         site: &Site,
         segment: &SegmentRef,
