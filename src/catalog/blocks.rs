@@ -375,18 +375,6 @@ pub fn copies_on(conn: &Connection, volume: VolumeId) -> Result<Vec<(BlockNo, Bl
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// A volume holds a sound copy of a block that was just made there. No record tells of it when that of its run was written
-/// already.
-pub fn put_made_copy(conn: &Connection, block: BlockNo, volume: VolumeId) -> Result<()> {
-    conn.prepare_cached(
-        "INSERT INTO copies(block, volume, role, state)
-         SELECT ?1, ?2, b.run IS NOT NULL, 'ok' FROM blocks b WHERE b.id = ?1
-         ON CONFLICT(block, volume) DO UPDATE SET state = 'ok'",
-    )?
-    .execute(params![block.0, volume.0])?;
-    Ok(())
-}
-
 /// A volume holds a sound copy of a block.
 pub fn put_copy(conn: &Connection, block: BlockNo, volume: VolumeId) -> Result<()> {
     conn.prepare_cached(

@@ -202,6 +202,18 @@ pub fn copies(conn: &Connection, block: BlockNo) -> Result<Vec<CopyRow>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
+/// A volume holds a sound copy of a block that was just made there. No record tells of it when that of its run was written
+/// already.
+pub fn put_made_copy(conn: &Connection, block: BlockNo, volume: VolumeId) -> Result<()> {
+    conn.prepare_cached(
+        "INSERT INTO copies(block, volume, role, state)
+         SELECT ?1, ?2, b.run IS NOT NULL, 'ok' FROM blocks b WHERE b.id = ?1
+         ON CONFLICT(block, volume) DO UPDATE SET state = 'ok'",
+    )?
+    .execute(params![block.0, volume.0])?;
+    Ok(())
+}
+
 /// Whether there is any block that no record lists.
 pub fn has_unlisted(conn: &Connection) -> Result<bool> {
     Ok(conn.query_row("SELECT EXISTS(SELECT 1 FROM blocks WHERE run IS NULL)", [], |row| row.get(0))?)

@@ -31,6 +31,7 @@ mod missed;
 pub mod observer;
 mod parity;
 pub mod protect;
+mod rebuild_blocks;
 pub mod rebuild_catalog;
 mod recover;
 pub mod remove_volume;

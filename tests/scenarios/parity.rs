@@ -407,8 +407,8 @@ fn a_parity_that_is_of_something_else_is_not_believed() {
     let files = group_files(&bench, &DISKS);
     assert_eq!(files.len(), 6);
     // The first parity is another one's bytes, and a block is gone: two files, and two may be.
-    let other = bench.blocks("disk5").into_values().chain(bench.blocks("disk6").into_values());
-    let other = other.filter(|path| !files.contains(path)).next_back().unwrap();
+    let mut other = bench.blocks("disk5").into_values().chain(bench.blocks("disk6").into_values());
+    let other = other.rfind(|path| !files.contains(path)).unwrap();
     let bytes = fs::read(&other).unwrap();
     fs::remove_file(&files[4]).unwrap();
     fs::write(&files[4], bytes).unwrap();

@@ -132,7 +132,7 @@ fn make_copies(
 fn take_in(repository: &Repository, outcome: Outcome, copied: &mut Copied) -> Result<()> {
     match outcome {
         Outcome::Made { no, block, to } => {
-            blocks::put_made_copy(repository.catalog.conn(), no, to)?;
+            redundancy::put_made_copy(repository.catalog.conn(), no, to)?;
             copied.blocks += 1;
             copied.bytes += block.size;
             copied.note_made(to, IndexedBlock { id: block.id, size: block.size, verified_ns: None });
