@@ -9,6 +9,7 @@ use super::protect::{CopyLimits, bring_about, give_copies, make_ready, shortfall
 use super::recover;
 use super::repository::Repository;
 use super::volumes::named;
+use crate::catalog::blocks;
 use crate::catalog::redundancy::{self, Goal, Scope, Want};
 use crate::catalog::volumes::{self, VolumeState};
 use crate::model::ids::VolumeId;
@@ -106,6 +107,8 @@ pub fn replace_volume(
     if observer.is_cancelled() {
         return Err(EngineError::Interrupted);
     }
+    // What a run that was cut off left and nothing needs is no loss.
+    blocks::condemn_superseded(repository.catalog.conn())?;
     let (on_it, by_parity) = (
         redundancy::bad_on(repository.catalog.conn(), lost.id)?,
         redundancy::bad_by_parity_on(repository.catalog.conn(), lost.id)?,
