@@ -55,11 +55,16 @@ fn is_killed(fault: Fault) -> bool {
     matches!(fault, Fault::DiesBefore | Fault::DiesAfter)
 }
 
-/// Asks for all faults at all calls of a command; `after` looks at each outcome.
+/// One call in so many, unless there is more time: the operations of volumes are all tried by `every_fault_tests`.
+const STRIDE: usize = 2;
+
+/// Asks for all faults at all calls of a command, or one in [`STRIDE`]; `after` looks at each outcome.
 fn enumerate(stage: &Stage, args: &[&str], mut after: impl FnMut(&[Call], Fault, &Said, &str)) {
     let calls = stage.calls(args);
     let (mut cases, mut codes, mut kinds) = (0, BTreeMap::new(), BTreeMap::new());
-    for call in &calls {
+    let stride = (STRIDE / long_tests_factor() as usize).max(1);
+    let tried = calls.len() / stride;
+    for call in calls.iter().skip(calls.len() % stride).step_by(stride) {
         *kinds.entry(call.name).or_insert(0) += 1;
         for fault in faults_of(call, long_tests_factor() > 1) {
             let traced = stage.with(args, call.number, fault);
@@ -74,7 +79,7 @@ fn enumerate(stage: &Stage, args: &[&str], mut after: impl FnMut(&[Call], Fault,
         }
     }
     println!("{}: {} calls {kinds:?}, {cases} faults, exit codes {codes:?}", args.join(" "), calls.len());
-    assert!(cases >= calls.len() * 9 / 10, "{cases} of {} calls were met", calls.len());
+    assert!(cases >= tried * 9 / 10, "{cases} of {tried} calls were met");
 }
 
 /// A run that left something out has all the rest, and takes nothing that it could not see for deleted.

@@ -159,7 +159,7 @@ class Tool:
     """What all have in common; `used`: disks that hold something."""
 
     used, kills, has_versions = (1, 2, 3), ("run",), True
-    warning = "could not be read|No accessible|Error |Fatal"
+    warning = "could not be read|came from another copy|No accessible|Error |Fatal"
 
     def __init__(self):
         self.home, self.state, self.seconds, self.early = f"{WORK}/home", f"{WORK}/state", 0.0, []
