@@ -390,10 +390,11 @@ fn too_few_disks_for_any_parity_are_told() {
     assert!(said.err.contains("copies=2"), "{said:#?}");
 }
 
-/// The files of the first group, by position: of its blocks, then of its parities.
+/// The files of the first full group of four with two parities, by position: of its blocks, then of its parities.
 fn group_files(bench: &Bench, disks: &[&str]) -> Vec<PathBuf> {
     let files: BTreeMap<String, PathBuf> = disks.iter().flat_map(|disk| bench.blocks(disk)).collect();
-    let sql = "SELECT lower(hex(b.name)) FROM parity_members t JOIN blocks b ON b.id = t.block WHERE t.grp = 1 ORDER BY t.pos";
+    let sql = "SELECT lower(hex(b.name)) FROM parity_members t JOIN blocks b ON b.id = t.block WHERE t.grp =
+         (SELECT grp FROM parity_members GROUP BY grp HAVING count(*) = 6 ORDER BY grp LIMIT 1) ORDER BY t.pos";
     let text = |shown: String| {
         let bytes = shown.trim_start_matches("Text([").trim_end_matches("])").split(", ");
         String::from_utf8(bytes.map(|byte| byte.parse().unwrap()).collect()).unwrap()
