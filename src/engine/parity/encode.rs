@@ -266,8 +266,8 @@ fn finish(out: &Out, writer: ContainerWriter, table: &ParityTable) -> Result<Mad
     };
     let key = layout::block_key(&id);
     if let Err(error) = sealed.commit(&key, existing) {
-        // It may be there all the same.
-        if out.again.is_none() {
+        // It may be there all the same; what had the name before is somebody else's.
+        if out.again.is_none() && !matches!(error, StoreError::Exists { .. }) {
             let _ = out.store.delete(&key);
         }
         return Err(failed(error));

@@ -157,7 +157,8 @@ fn stands_without(repository: &Repository, parity: BlockNo) -> Result<bool> {
         for block in group.blocks().filter(|member| member.is_needed) {
             let copies = block.copies.iter().filter(|copy| is_here(block, copy)).count();
             let others = parity::of_block(conn, block.no)?;
-            let mut whole = others.iter().filter(|other| other.no != group.no && other.is_sound());
+            let will_do = |other: &&Group| other.is_sound() && u32::from(other.parities) >= policy.tolerance();
+            let mut whole = others.iter().filter(|other| other.no != group.no).filter(will_do);
             let stands = copies >= policy.copies() as usize
                 || whole.any(|other| {
                     let mut members = other.members.iter();
