@@ -8,9 +8,10 @@ use super::every_fault_copies_tests::{back_up, enumerate, protect_all, repair_al
 use super::protect::shortfall;
 use super::set_redundancy::set_redundancy;
 use super::test_bench::{Bench, Known, Listener, State, backed_up, grow, long_tests_factor, one_run_on};
-use crate::catalog::{parity, retired};
+use crate::catalog::{blocks, parity, retired};
 use crate::format::container::ContainerKind;
 use crate::format::layout;
+use crate::model::ids::{BlockId, VolumeId};
 use crate::model::redundancy::Redundancy;
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -195,6 +196,16 @@ fn whenever_a_command_dies_that_writes_parity_nothing_is_lost() {
     assert!(count > 12, "{count}");
 }
 
+/// A second copy on this disk was found and is to go.
+fn retire(bench: &Bench, id: BlockId, disk: usize) {
+    let repository = bench.open();
+    let conn = repository.catalog.conn();
+    let no = blocks::number_of(conn, id).unwrap().unwrap();
+    let volume = VolumeId(disk as i64 + 1);
+    parity::put_found_copy(conn, no, volume).unwrap();
+    retired::retire_copy(conn, no, volume).unwrap();
+}
+
 #[test]
 fn what_is_to_be_deleted_stays_where_nothing_else_is_seen_to_stand_for_it() {
     let (bench, two) = two_runs();
@@ -220,14 +231,7 @@ fn what_is_to_be_deleted_stays_where_nothing_else_is_seen_to_stand_for_it() {
             state.disks[disk].insert(key.clone(), Arc::new(bytes));
         }
         bench.put(&state);
-        {
-            let repository = bench.open();
-            let conn = repository.catalog.conn();
-            let no = crate::catalog::blocks::number_of(conn, id).unwrap().unwrap();
-            let volume = crate::model::ids::VolumeId(other as i64 + 1);
-            parity::put_found_copy(conn, no, volume).unwrap();
-            retired::retire_copy(conn, no, volume).unwrap();
-        }
+        retire(&bench, id, other);
         protect_all(&bench, &Listener::default()).unwrap();
         assert!(bench.world.objects()[other].contains_key(&key), "{is_gone}");
         bench.assert_restores(&two.known, "the last sound copy");
@@ -237,14 +241,7 @@ fn what_is_to_be_deleted_stays_where_nothing_else_is_seen_to_stand_for_it() {
     let sound = Arc::clone(&state.disks[disk][&key]);
     state.disks[other].insert(key.clone(), sound);
     bench.put(&state);
-    {
-        let repository = bench.open();
-        let conn = repository.catalog.conn();
-        let no = crate::catalog::blocks::number_of(conn, id).unwrap().unwrap();
-        let volume = crate::model::ids::VolumeId(other as i64 + 1);
-        parity::put_found_copy(conn, no, volume).unwrap();
-        retired::retire_copy(conn, no, volume).unwrap();
-    }
+    retire(&bench, id, other);
     protect_all(&bench, &Listener::default()).unwrap();
     assert!(!bench.world.objects()[other].contains_key(&key));
     assert_protected(&bench, (&two.known, &Cell::new(HIDE_EVERY - 1)), "the first is sound");

@@ -124,6 +124,7 @@ pub fn remove_volume(repository: &mut Repository, name: &str, observer: &dyn Obs
 /// What is on the others is to be as well protected without the volume.
 fn protect_rest(repository: &mut Repository, redundancy: Redundancy, observer: &dyn Observer) -> Result<Copied> {
     let more = bring_about(repository, (redundancy, Scope::All), CopyLimits::default(), observer)?;
+    tell_beside(repository, &more, observer);
     update_indexes(repository, &more, observer);
     more.problems.iter().for_each(|problem| observer.warn(problem));
     Ok(more)

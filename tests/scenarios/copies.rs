@@ -1,12 +1,15 @@
 //! Blocks on several disks: which disks may go, what is told when there are too few, and how it is made good again.
 
-use crate::util::bench::Bench;
+use crate::util::bench::{Bench, Said};
+use crate::util::disks::{assert_restores_all_but, hide, lost, rebuild_args, show, spread};
 use crate::util::oracle::{Snapshot, snapshot};
 use crate::util::tree::{Rng, change, flip, grow, set_mode, write};
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Child;
+use std::time::{Duration, Instant};
 
 const DISKS: [&str; 3] = ["disk1", "disk2", "disk3"];
 const TWO: [&str; 4] = ["--block-size", "8M", "--redundancy", "copies=2"];
@@ -29,27 +32,6 @@ fn three_runs() -> (Bench, BTreeMap<i64, Snapshot>) {
         runs.insert(report["run"].as_i64().unwrap(), snapshot(&bench.src()));
     }
     (bench, runs)
-}
-
-/// On how many disks each block is.
-fn spread(bench: &Bench, disks: &[&str]) -> BTreeMap<String, usize> {
-    let mut count = BTreeMap::new();
-    for disk in disks {
-        bench.blocks(disk).into_keys().for_each(|name| *count.entry(name).or_default() += 1);
-    }
-    count
-}
-
-fn hide(bench: &Bench, disk: &str) {
-    fs::rename(bench.path(disk), bench.path(format!("{disk}.away"))).unwrap();
-}
-
-fn show(bench: &Bench, disk: &str) {
-    fs::rename(bench.path(format!("{disk}.away")), bench.path(disk)).unwrap();
-}
-
-fn rebuild_args<'d>(disks: impl Iterator<Item = &'d str>) -> Vec<&'d str> {
-    ["rebuild-catalog"].into_iter().chain(disks.flat_map(|disk| ["--volume", disk])).collect()
 }
 
 #[test]
@@ -81,16 +63,6 @@ fn any_one_disk_of_three_may_go_and_the_catalog_with_it() {
 }
 
 /// Of every version that is named, source-relative path and runs.
-fn lost(bench: &Bench, disks: &str) -> Vec<(String, i64, Option<i64>)> {
-    let said = bench.run(&["--json", "volumes", "--lost", disks]).with_code(0);
-    let lines = said.documents().into_iter().filter(|line| line["message_type"] == "lost");
-    lines
-        .map(|line| {
-            (line["path"].as_str().unwrap().to_owned(), line["first_run"].as_i64().unwrap(), line["last_run"].as_i64())
-        })
-        .collect()
-}
-
 #[test]
 fn without_two_disks_exactly_the_files_that_were_named_are_refused() {
     let (bench, runs) = three_runs();
@@ -101,30 +73,53 @@ fn without_two_disks_exactly_the_files_that_were_named_are_refused() {
         let named = lost(&bench, &gone.join(","));
         gone.iter().for_each(|disk| hide(&bench, disk));
         for (run, tree) in &runs {
-            let is_then =
-                |version: &&(String, i64, Option<i64>)| version.1 <= *run && version.2.is_none_or(|last| last >= *run);
-            let expected: BTreeSet<&str> = named.iter().filter(is_then).map(|version| version.0.as_str()).collect();
-            let dest = bench.fresh("partly");
-            let code = if expected.is_empty() { 0 } else { 5 };
-            let report = bench.json(&["revert-to-run", &run.to_string(), dest.to_str().unwrap()], code);
-            let refused: BTreeSet<&str> = report["problems"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|problem| problem["path"].as_str().unwrap())
-                .collect();
-            assert_eq!(refused, expected, "run {run} on {kept} alone");
-            refused_ever += refused.len();
-            let mut wanted = tree.clone();
-            wanted.0.retain(|path, _| !refused.contains(String::from_utf8_lossy(path).as_ref()));
-            let mut found = snapshot(&dest);
-            // The mark of a restore that is not complete.
-            found.0.remove(&b".raidtape-restore"[..]);
-            found.assert_is(&wanted, &format!("run {run} on {kept} alone"));
+            refused_ever += assert_restores_all_but(&bench, &named, (*run, tree), &format!("on {kept} alone"));
         }
         gone.iter().for_each(|disk| show(&bench, disk));
     }
     assert!(refused_ever > 0, "no block was on two of three disks alone");
+}
+
+/// Begins to back up a stream that goes on until `go` is there, and waits until a block of it lies on both disks.
+fn a_stream_with_a_copy(bench: &Bench) -> Child {
+    let before = spread(bench, &DISKS[..2]);
+    let script = "head -c 20000000 /dev/urandom; while [ ! -e go ]; do sleep 0.05; done; echo end";
+    let stream = ["--stdin-filename", "much", "--stdin-from-command", "--", "/bin/sh", "-c", script];
+    let child = bench.start(&[&["--json", "backup"][..], &stream].concat());
+    let give_up = Instant::now() + Duration::from_secs(300);
+    while !spread(bench, &DISKS[..2]).iter().any(|(name, count)| *count == 2 && !before.contains_key(name)) {
+        assert!(Instant::now() < give_up, "no block has a copy");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child
+}
+
+#[test]
+fn blocks_have_copies_while_the_source_is_still_being_read() {
+    let bench = Bench::with_volumes(&DISKS[..2], &TWO);
+    let child = a_stream_with_a_copy(&bench);
+    fs::write(bench.path("go"), "").unwrap();
+    let report = Said::from(child.wait_with_output().unwrap()).with_code(0).summary();
+    assert!(report["blocks_written"].as_u64() >= Some(3), "{report}");
+    assert_eq!(report["blocks_copied"], report["blocks_written"], "{report}");
+    assert!(spread(&bench, &DISKS[..2]).values().all(|count| *count == 2));
+    bench.assert_all_good();
+    // Killed there, it leaves what the next run takes in.
+    fs::remove_file(bench.path("go")).unwrap();
+    let mut child = a_stream_with_a_copy(&bench);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::write(bench.path("go"), "").unwrap();
+    grow(&bench.src(), 1);
+    let report = bench.backup();
+    assert_eq!(report["blocks_under_protected"], 0, "{report}");
+    assert!(spread(&bench, &DISKS[..2]).values().all(|count| *count == 2));
+    let report = bench.json(&["validate", "--deep"], 0);
+    assert_eq!(
+        (&report["blocks_unknown"], &report["index_problems"]),
+        (&0.into(), &Value::Array(Vec::new())),
+        "{report}"
+    );
 }
 
 #[test]
@@ -263,6 +258,26 @@ fn rot_in_both_copies_at_different_places_is_put_together_again() {
     }
     let report = bench.json(&["validate"], 4);
     assert!(report["damaged"].as_array().unwrap().iter().all(|block| block["files_total"] == 0), "{report}");
+    let said = bench.run(&["validate", "--repair"]).with_code(0);
+    assert!(said.err.contains("healed: written anew from what is sound in its copies"), "{said:#?}");
+    bench.assert_all_good();
+    for (run, tree) in &runs {
+        bench.assert_reverts(*run, tree);
+    }
+}
+
+#[test]
+fn rot_in_both_copies_of_one_segment_is_put_together_from_pieces() {
+    let (bench, runs) = three_runs();
+    let of_disk1 = bench.blocks("disk1");
+    let others = ["disk2", "disk3"].iter().flat_map(|disk| bench.blocks(disk));
+    let shared = others.filter(|(name, _)| of_disk1.contains_key(name));
+    let (name, second) = shared.max_by_key(|(_, path)| fs::metadata(path).unwrap().len()).unwrap();
+    // All in the first segment: 100,000 bytes of noise are one.
+    [5_000, 5_100, 70_000].iter().for_each(|at| flip(&of_disk1[&name], *at));
+    [30_000, 95_000].iter().for_each(|at| flip(&second, *at));
+    let report = bench.json(&["validate"], 4);
+    assert!(report["damaged"].as_array().unwrap().iter().any(|block| block["files_total"] != 0), "{report}");
     let said = bench.run(&["validate", "--repair"]).with_code(0);
     assert!(said.err.contains("healed: written anew from what is sound in its copies"), "{said:#?}");
     bench.assert_all_good();

@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod changes;
 pub mod disk;
+pub mod disks;
 pub mod five;
 pub mod nasty;
 pub mod needs;

@@ -4,6 +4,7 @@
 use super::assemble::{Assembler, PutSegment, Tally, Wiring};
 use super::budget::{Budget, MemoryGate, Permit};
 use super::commit::{CommitMsg, Committer, FinishedRows};
+use super::early_copies::EarlyCopies;
 use super::encode::encode_segment;
 use super::input::Input;
 use super::items::{Item, RawSegment};
@@ -14,10 +15,11 @@ use super::place::Placement;
 use super::rescue::{RescueBlock, rescue};
 use super::seen::Seen;
 use super::writer::{LaneVolume, LaneWriter, WriterContext};
-use crate::catalog::Catalog;
 use crate::catalog::settings::Settings;
+use crate::catalog::{Catalog, CatalogError};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::observer::Observer;
+use crate::engine::protect::Copied;
 use crate::model::ids::{ChunkId, RunSeq, SourceId, VolumeId};
 use crate::model::redundancy::Redundancy;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -92,8 +94,13 @@ struct Wires {
     known: Receiver<Vec<ChunkId>>,
 }
 
-/// Runs the attempt. The committer works on the caller's thread, with the caller's catalog.
-pub fn attempt(catalog: &mut Catalog, source: Input<'_>, plan: &AttemptPlan<'_>) -> Result<AttemptEnd> {
+/// Runs the attempt. The committer works on the caller's thread, with the caller's catalog. What was copied meanwhile is added
+/// to `copied`, however the attempt ends.
+pub fn attempt(
+    catalog: &mut Catalog,
+    source: Input<'_>,
+    (plan, copied): (&AttemptPlan<'_>, &mut Copied),
+) -> Result<AttemptEnd> {
     let chunker = crate::codec::chunker::Chunker::new(&plan.settings.chunker)
         .map_err(|error| EngineError::Fault(format!("the catalog's chunker parameters: {error}")))?;
     let (commits, from_commits) = if plan.workers == 0 { unbounded() } else { bounded(COMMIT_QUEUE) };
@@ -106,7 +113,7 @@ pub fn attempt(catalog: &mut Catalog, source: Input<'_>, plan: &AttemptPlan<'_>)
     if plan.workers == 0 {
         on_one_thread(source, plan, wires, (reader, committer))
     } else {
-        on_threads(source, plan, wires, (reader, committer))
+        on_threads(source, (plan, copied), wires, (reader, committer))
     }
 }
 
@@ -205,7 +212,7 @@ fn on_one_thread(
 
 fn on_threads(
     mut source: Input<'_>,
-    plan: &AttemptPlan<'_>,
+    (plan, copied): (&AttemptPlan<'_>, &mut Copied),
     wires: Wires,
     (reader, mut committer): (Catalog, Committer<'_>),
 ) -> Result<AttemptEnd> {
@@ -238,15 +245,19 @@ fn on_threads(
             tally
         });
         drop(commits);
+        let mut early = EarlyCopies::start(scope, plan);
         let mut committed = Ok(());
         for message in from_commits {
             if committed.is_ok() {
-                committed = committer.handle(message);
+                committed = commit(&mut committer, &mut early, message);
                 if committed.is_err() {
                     lanes.stop(Stop::Fault(EngineError::Fault("committing failed".into())));
                 }
             }
         }
+        let (made, more) = early.end();
+        copied.add(more);
+        committed = committed.and_then(|()| committer.copies(&made));
         let joined = |what| EngineError::Fault(format!("the {what} thread panicked"));
         let (flow, seen) = source_thread.join().map_err(|_| joined("source"))?;
         let tally = assembler_thread.join().map_err(|_| joined("assembler"))?;
@@ -257,9 +268,21 @@ fn on_threads(
     end(plan, &lanes, (flow, seen, tally), committer)
 }
 
+/// Takes one message; a block that it registers goes on to further volumes.
+fn commit(committer: &mut Committer<'_>, early: &mut EarlyCopies<'_>, message: CommitMsg) -> CatalogResult<()> {
+    let block = early.block_of(&message);
+    committer.handle(message)?;
+    if let Some(block) = block {
+        early.put(block);
+    }
+    committer.copies(&early.made())
+}
+
 fn budget_of(plan: &AttemptPlan<'_>) -> u64 {
     (plan.workers as u64 * BUDGET_PER_WORKER).clamp(BUDGET_MIN, BUDGET_MAX)
 }
+
+type CatalogResult<T> = std::result::Result<T, CatalogError>;
 
 type Numbered = (u64, Item, Permit);
 

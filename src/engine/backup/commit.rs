@@ -2,6 +2,7 @@
 //! their chunks can be looked up now, and keeps the run's rows until they can be applied: in a spool, and, at intervals
 //! and when the run does not come to its end, in `pending`, where the next run finds them.
 
+use super::early_copies::MadeCopy;
 use super::items::{StagedChange, StagedRow};
 use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::interned::{Interner, set_affinity};
@@ -9,7 +10,7 @@ use crate::catalog::pending::{PendingWriter, content_of};
 use crate::catalog::spool::{Spool, SpoolMark};
 use crate::catalog::spool_row;
 use crate::catalog::volumes::{self, VolumeState};
-use crate::catalog::{Catalog, CatalogError, contents};
+use crate::catalog::{Catalog, CatalogError, contents, redundancy};
 use crate::model::ids::{ChunkId, ContentId, RunSeq, SourceId, VolumeId};
 use crossbeam_channel::Sender;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -169,6 +170,20 @@ impl<'c> Committer<'c> {
         // The assembler is gone only when the attempt is over.
         drop(self.known.send(ids));
         if self.hinted_at.elapsed() > HINT_EVERY { self.hint(Duration::MAX) } else { Ok(()) }
+    }
+
+    /// Further copies of blocks are durable.
+    pub fn copies(&mut self, made: &[MadeCopy]) -> Result<()> {
+        if made.is_empty() {
+            return Ok(());
+        }
+        let tx = self.catalog.begin()?;
+        for (block, volume) in made {
+            let number = blocks::number_of(&tx, block.id)?;
+            let number = number.ok_or_else(|| CatalogError::damaged("a block that was copied is not in it"))?;
+            redundancy::put_made_copy(&tx, number, *volume)?;
+        }
+        Ok(tx.commit()?)
     }
 
     /// Registers a block, and lets those rows go on whose bytes are durable: their contents go into the catalog, they

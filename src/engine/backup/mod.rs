@@ -3,7 +3,7 @@
 //! The stages, each in a file of its own: [`origin`] says what is read, [`source`] walks and compares, [`streamed`]
 //! reads what lies in no tree, [`jobs`] reads and hashes on workers,
 //! [`assemble`] looks chunks up and packs the new ones, [`encode`] compresses and proves, [`writer`] fills blocks,
-//! [`commit`] registers them, [`finish`] makes the run complete, [`full_manifest`] records
+//! [`commit`] registers them, [`early_copies`] puts them on further volumes meanwhile, [`finish`] makes the run complete, [`full_manifest`] records
 //! the whole state now and then. [`attempt`] wires them together.
 
 mod assemble;
@@ -12,6 +12,7 @@ mod budget;
 mod commit;
 mod compare;
 mod dry_run;
+mod early_copies;
 mod encode;
 mod finish;
 mod full_manifest;
@@ -48,7 +49,7 @@ use self::writer::{LEASE_MIN, LaneVolume};
 use super::error::{EngineError, Result};
 use super::observer::{Expected, Observer, Phase};
 use super::parity::held_by_next;
-use super::protect::{protect_new, update_indexes};
+use super::protect::{Copied, protect_new, tell_beside, update_indexes};
 use super::recover::{recover, with_what_works};
 use super::repository::Repository;
 use crate::catalog::runs::{self, Asked, Run, RunState, Source};
@@ -58,6 +59,7 @@ use crate::format::manifest::RunCounts;
 use crate::model::ids::{RunSeq, RunUuid, VolumeId};
 use crate::model::run_marks::RunMarks;
 use crate::tree::select::SelectOptions;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -127,9 +129,11 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
         observer
             .warn(&format!("volume {} ({}) is not here; it will be brought up to date when it is", row.name, row.uuid));
     }
-    let (source, run, done) = attempts(repository, (&origin, options), observer)?;
+    let mut copied = Copied::default();
+    let (source, run, done) = attempts(repository, (&origin, options, &mut copied), observer)?;
     // Interrupted here, the run is saved with fewer copies rather than read again.
-    let copied = protect_new(repository, options.single_threaded, observer)?;
+    copied.add(protect_new(repository, options.single_threaded, observer)?);
+    tell_beside(repository, &copied, observer);
     observer.begin(Phase::Finish, Expected::default());
     // On an error the run stays open: its manifest may be durable somewhere, and then the next start completes it.
     let counts = finish::finish(repository, (&source, &run), (&done, options.single_threaded), observer)?;
@@ -174,13 +178,13 @@ fn open_run(repository: &mut Repository, (origin, options): (&Origin, &BackupOpt
 /// are hints for the next, never part of it.
 fn attempts(
     repository: &mut Repository,
-    (origin, options): (&Origin, &BackupOptions),
+    (origin, options, copied): (&Origin, &BackupOptions, &mut Copied),
     observer: &dyn Observer,
 ) -> Result<(Source, Run, AttemptDone)> {
     let mut avoid: Vec<VolumeId> = Vec::new();
     loop {
         let (source, run) = open_run(repository, (origin, options))?;
-        let end = one_attempt(repository, (&source, &run, &avoid), (origin, options), observer);
+        let end = one_attempt(repository, (&source, &run, &avoid), (origin, options, copied), observer);
         if let Ok(AttemptEnd::Done(done)) = end {
             warn_of_skipped(&done, observer);
             return Ok((source, run, *done));
@@ -204,7 +208,7 @@ fn attempts(
 fn one_attempt(
     repository: &mut Repository,
     (source, run, avoid): (&Source, &Run, &[VolumeId]),
-    (origin, options): (&Origin, &BackupOptions),
+    (origin, options, copied): (&Origin, &BackupOptions, &mut Copied),
     observer: &dyn Observer,
 ) -> Result<AttemptEnd> {
     let settings = repository.settings().clone();
@@ -239,7 +243,7 @@ fn one_attempt(
         memory_limit: options.memory_limit,
         observer,
     };
-    attempt(&mut repository.catalog, input, &plan)
+    attempt(&mut repository.catalog, input, (&plan, copied))
 }
 
 fn detection(options: &BackupOptions, newest: Option<RunSeq>) -> DetectionOptions {
@@ -296,7 +300,8 @@ fn lane_volumes(repository: &mut Repository, avoid: &[VolumeId]) -> Result<Vec<(
         let is_full = is_full(volume.row.state, room, block_size);
         let store = Arc::clone(volume.store());
         let row = &volume.row;
-        let lane = LaneVolume { id: row.id, name: row.name.clone(), reserve: row.reserve, store };
+        let device = std::fs::metadata(&volume.volume.root).ok().map(|found| found.dev());
+        let lane = LaneVolume { id: row.id, name: row.name.clone(), reserve: row.reserve, store, device };
         lanes.push((is_full, lane, room));
     }
     // When all are full the queues will say so, if there is anything to write at all.

@@ -30,6 +30,8 @@ pub struct LaneVolume {
     pub reserve: Reserve,
     /// Its objects.
     pub store: Arc<dyn Store>,
+    /// The device that it is on.
+    pub device: Option<u64>,
 }
 
 /// A block that is being filled.

@@ -163,6 +163,7 @@ pub fn protect(
     let deadline = options.max_duration.and_then(|given| began.checked_add(given));
     let limits = CopyLimits { deadline, ..CopyLimits::default() };
     let copied = bring_about(repository, (redundancy, Scope::All), limits, observer)?;
+    tell_beside(repository, &copied, observer);
     update_indexes(repository, &copied, observer);
     repository.catalog.checkpoint().ok();
     if observer.is_cancelled() {
@@ -216,7 +217,6 @@ pub(super) fn bring_about(
         }
     }
     copied.add(delete_retired(repository, &copied.read, observer)?);
-    tell_beside(repository, &copied, observer);
     Ok(copied)
 }
 

@@ -1,0 +1,165 @@
+//! Further copies while the source is still being read: a block that is durable and in the catalog goes on to other volumes
+//! at once, on a thread for each. Only where there is plenty of room: what every run needs more than a second copy is a first
+//! one. What is not done when the source has been read, and what fails, is left to [`protect_new`](crate::engine::protect).
+
+use super::attempt::AttemptPlan;
+use super::commit::CommitMsg;
+use super::writer::LaneVolume;
+use crate::engine::observer::Observer;
+use crate::engine::protect::Copied;
+use crate::engine::protect::copy::{BlockFile, CopyFailure, Present, copy_block};
+use crate::model::ids::{BlockId, VolumeId};
+use crate::model::redundancy::Redundancy;
+use crate::volume::index::IndexedBlock;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Scope, ScopedJoinHandle};
+
+/// What was copied and where to; what should not be lost together.
+pub type MadeCopy = (BlockFile, VolumeId);
+
+/// A block and the volume that it is to be read from.
+type Job = (BlockFile, LaneVolume);
+
+/// A volume that copies go to.
+struct Target<'s> {
+    volume: LaneVolume,
+    /// Bytes that it can take.
+    room: u64,
+    /// Bytes that are not for copies.
+    kept: u64,
+    jobs: Sender<Job>,
+    thread: ScopedJoinHandle<'s, ()>,
+}
+
+/// Makes them.
+pub struct EarlyCopies<'s> {
+    targets: Vec<Target<'s>>,
+    /// Copies that a block gets beside the first.
+    further: usize,
+    plan: &'s AttemptPlan<'s>,
+    made: Receiver<MadeCopy>,
+    is_over: Arc<AtomicBool>,
+    /// What became of it.
+    copied: Copied,
+}
+
+impl<'s> EarlyCopies<'s> {
+    /// Starts the threads, none where blocks are not to have copies. Where one cannot be started there is that much left
+    /// for later.
+    pub fn start<'e>(scope: &'s Scope<'s, 'e>, plan: &'s AttemptPlan<'s>) -> Self {
+        let further = match plan.settings.redundancy {
+            Redundancy::Copies(count) => usize::from(count).saturating_sub(1),
+            Redundancy::None | Redundancy::Parity { .. } => 0,
+        };
+        let (tell, made) = unbounded();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let mut targets = Vec::new();
+        let volumes = plan.volumes.iter().filter(|_| further > 0 && plan.volumes.len() > 1);
+        for (volume, room) in volumes {
+            let (jobs, todo) = unbounded();
+            let (to, tell, is_over) = (volume.clone(), tell.clone(), Arc::clone(&is_over));
+            let work = move || copy_all(&to, &todo, (&tell, &is_over), plan.observer);
+            let thread = std::thread::Builder::new().name("early-copy".to_owned()).spawn_scoped(scope, work);
+            let Ok(thread) = thread else { continue };
+            targets.push(Target { volume: volume.clone(), room: *room, kept: room / 2, jobs, thread });
+        }
+        Self { targets, further, plan, made, is_over, copied: Copied::default() }
+    }
+
+    /// The block that a message registers, where it is to be copied then.
+    pub fn block_of(&self, message: &CommitMsg) -> Option<(BlockId, u64, VolumeId)> {
+        match message {
+            CommitMsg::Block { block, .. } if !self.targets.is_empty() => {
+                Some((block.id, block.size, *block.volumes.first()?))
+            }
+            _ => None,
+        }
+    }
+
+    /// A block is in the catalog: it goes on to others.
+    pub fn put(&mut self, (id, size, on): (BlockId, u64, VolumeId)) {
+        let block = BlockFile { id, size, algo: self.plan.settings.hash };
+        let Some((source, _)) = self.plan.volumes.iter().find(|(volume, _)| volume.id == on) else { return };
+        if let Some(own) = self.targets.iter_mut().find(|target| target.volume.id == on) {
+            own.room = own.room.saturating_sub(size);
+        }
+        let mut held = vec![source];
+        for _ in 0..self.further {
+            let is_beside = |volume: &LaneVolume, held: &[&LaneVolume]| {
+                volume.device.is_some() && held.iter().any(|other| other.device == volume.device)
+            };
+            let free = self.targets.iter_mut().filter(|target| target.room.saturating_sub(size) >= target.kept);
+            let free = free.filter(|target| held.iter().all(|volume| volume.id != target.volume.id));
+            let best = free.max_by_key(|target| (!is_beside(&target.volume, &held), target.room));
+            let Some(target) = best else { return };
+            target.room -= size;
+            if target.jobs.send((block, source.clone())).is_err() {
+                // Its thread has met an error.
+                target.room = 0;
+                return;
+            }
+            let beside = held.iter().find(|other| other.device.is_some() && other.device == target.volume.device);
+            if let Some(other) = beside {
+                let (one, other) = (other.id, target.volume.id);
+                self.copied.beside.insert((one.min(other), one.max(other)));
+            }
+            let id = target.volume.id;
+            held.extend(self.plan.volumes.iter().map(|(volume, _)| volume).filter(|volume| volume.id == id));
+        }
+    }
+
+    /// Copies that are durable since the last time.
+    pub fn made(&mut self) -> Vec<MadeCopy> {
+        let made: Vec<MadeCopy> = self.made.try_iter().collect();
+        for (block, volume) in &made {
+            self.copied.blocks += 1;
+            self.copied.bytes += block.size;
+            let file = IndexedBlock { id: block.id, size: block.size, verified_ns: None };
+            self.copied.note_made(*volume, file);
+        }
+        made
+    }
+
+    /// The source has been read: each thread ends the copy that it is at. The last ones, and what came of all.
+    pub fn end(mut self) -> (Vec<MadeCopy>, Copied) {
+        self.is_over.store(true, Ordering::Relaxed);
+        for Target { jobs, thread, .. } in std::mem::take(&mut self.targets) {
+            drop(jobs);
+            // One that panicked has told nothing that is not so.
+            drop(thread.join());
+        }
+        let made = self.made();
+        (made, self.copied)
+    }
+}
+
+/// Works through the copies for one volume, until one fails.
+fn copy_all(
+    to: &LaneVolume,
+    jobs: &Receiver<Job>,
+    (made, is_over): (&Sender<MadeCopy>, &AtomicBool),
+    observer: &dyn Observer,
+) {
+    for (block, from) in jobs {
+        if is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        match copy_block((from.store.as_ref(), to.store.as_ref()), &block, Present::Replaced, &Stops(observer)) {
+            Ok(()) => drop(made.send((block, to.id))),
+            // Whose fault it is will be seen when it is tried again.
+            Err(CopyFailure::From(_)) => {}
+            Err(CopyFailure::To(_) | CopyFailure::Stopped) => return,
+        }
+    }
+}
+
+/// Hears only that it should stop: the progress shown is that of the source.
+struct Stops<'o>(&'o dyn Observer);
+
+impl Observer for Stops<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.0.is_cancelled()
+    }
+}
