@@ -10,11 +10,11 @@ use crate::util::tracer::can_trace;
 use crate::util::tree::{Rng, flip, write};
 
 /// One call in so many, unless there is more time: the operations of volumes are all tried by `every_fault_copies_tests`.
-const STRIDE: usize = 8;
+const STRIDE: usize = 12;
 const TWO: [&str; 2] = ["--redundancy", "copies=2"];
 
 /// The same where each case takes longer.
-const STRIDE_OF_PARITY: usize = 24;
+const STRIDE_OF_PARITY: usize = 32;
 const STRIDE_OF_BACKUP: usize = 48;
 const THREE: [&str; 3] = ["disk1", "disk2", "disk3"];
 

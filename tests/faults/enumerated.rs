@@ -56,7 +56,7 @@ fn is_killed(fault: Fault) -> bool {
 }
 
 /// One call in so many, unless there is more time: the operations of volumes are all tried by `every_fault_tests`.
-const STRIDE: usize = 2;
+const STRIDE: usize = 3;
 
 /// Asks for all faults at all calls of a command, or one in [`STRIDE`]; `after` looks at each outcome.
 fn enumerate(stage: &Stage, args: &[&str], mut after: impl FnMut(&[Call], Fault, &Said, &str)) {

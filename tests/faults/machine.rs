@@ -18,7 +18,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Sequences of a usual round.
-const SEQUENCES: u64 = 256;
+const SEQUENCES: u64 = 192;
 
 /// Lives a life to its end.
 fn replay(disks: Disks, ops: &[Op]) -> Tally {

@@ -149,7 +149,7 @@ fn a_power_cut_at_any_instant_of_a_backup_loses_no_run_and_after_exit_0_not_the_
     change(&bench);
     let tree = snapshot(&bench.src());
     let states = states_of(&bench, &["--no-progress", "backup", "src"]);
-    replay("the second backup", &states, (&bench, 900), |_, is_after_the_end, what| {
+    replay("the second backup", &states, (&bench, 600), |_, is_after_the_end, what| {
         let mut known = known.clone();
         if is_after_the_end {
             known.0.insert(2, tree.clone());
@@ -177,7 +177,7 @@ fn a_power_cut_while_the_next_backup_brings_in_what_the_first_power_cut_left_los
     let states = states_of(&bench, &["--no-progress", "backup", "src"]);
     let run = bench.json(&["runs"], 0)["runs"].as_array().expect("runs").len() as i64;
     assert_eq!(run, 3, "the run of the first power cut was brought in");
-    replay("a backup after a power cut", &states, (&bench, 500), |_, is_after_the_end, what| {
+    replay("a backup after a power cut", &states, (&bench, 350), |_, is_after_the_end, what| {
         let mut known = known.clone();
         if is_after_the_end {
             known.0.insert(3, tree.clone());
@@ -211,7 +211,7 @@ fn a_power_cut_during_the_very_first_backup_leaves_all_or_what_the_same_command_
         ["--catalog", "home/state/raidtape/backup.cat", "--no-progress", "backup", "src", "--volume", "made/for/disk1"];
     let states = states_of(&bench, &args);
     let advised = Cell::new(0);
-    replay("the first backup", &states, (&bench, 600), |_, is_after_the_end, what| {
+    replay("the first backup", &states, (&bench, 400), |_, is_after_the_end, what| {
         let mut known = Known::default();
         if is_after_the_end {
             known.0.insert(1, tree.clone());
@@ -241,7 +241,7 @@ fn a_power_cut_while_a_volume_is_added_leaves_it_out_or_in() {
     known.backup(&bench);
     change(&bench);
     let states = states_of(&bench, &["add-volume", "disk2"]);
-    replay("add-volume", &states, (&bench, 200), |_, is_after_the_end, what| {
+    replay("add-volume", &states, (&bench, 150), |_, is_after_the_end, what| {
         let known_volumes = bench.json(&["volumes"], 0)["volumes"].as_array().expect("volumes").len();
         assert!(known_volumes == 2 || !is_after_the_end, "{what}: the volume is forgotten");
         if known_volumes == 1 {
@@ -280,7 +280,7 @@ fn a_power_cut_during_genmeta_leaves_each_sidecar_old_or_new_or_absent_and_it_ca
     let states = states_of(&bench, &["--no-progress", "genmeta"]);
     let new = sidecars(&laid_out(&bench));
     assert!(!old.is_empty() && old.keys().all(|path| new[path] != old[path]) && new.len() > old.len(), "{new:?}");
-    replay("genmeta", &states, (&bench, 200), |tree, is_after_the_end, what| {
+    replay("genmeta", &states, (&bench, 150), |tree, is_after_the_end, what| {
         let found = sidecars(tree);
         for (path, content) in &found {
             let is_whole = *content == new[path] || old.get(path) == Some(content);
@@ -306,7 +306,7 @@ fn a_power_cut_during_rebuild_catalog_leaves_a_catalog_in_place() {
     change(&bench);
     known.backup(&bench);
     let states = states_of(&bench, &["--no-progress", "rebuild-catalog", "--volume", "disk1", "--volume", "disk2"]);
-    replay("rebuild-catalog", &states, (&bench, 300), |_, _, what| {
+    replay("rebuild-catalog", &states, (&bench, 200), |_, _, what| {
         // The old one or the new one, without a word about volumes.
         known.assert_restores(&bench, what);
         let said = bench.run(&["--no-progress", "rebuild-catalog"]);
@@ -331,7 +331,7 @@ fn a_power_cut_during_rebuild_catalog_where_there_is_none_leaves_a_whole_one_or_
     }
     let args = ["--no-progress", "rebuild-catalog", "--volume", "disk1", "--volume", "disk2"];
     let states = states_of(&bench, &args);
-    replay("rebuild-catalog from nothing", &states, (&bench, 300), |_, is_after_the_end, what| {
+    replay("rebuild-catalog from nothing", &states, (&bench, 200), |_, is_after_the_end, what| {
         let said = bench.run(&["runs"]);
         assert!(said.code == 0 || !is_after_the_end && said.err.contains("there is no catalog"), "{what}: {said:#?}");
         if said.code == 0 {

@@ -250,3 +250,30 @@ fn a_disk_that_turns_read_only_in_mid_run_costs_no_run() {
     println!("read-only in mid-run: {saved} runs saved, {failed} failed");
     assert!(failed > 0 && saved > 0);
 }
+
+#[test]
+fn copies_leave_room_for_blocks_that_have_none() {
+    let bench = Bench::new();
+    let disks: Vec<_> = ["one", "two"].iter().map_while(|name| Tmpfs::mount(&bench.path(name), 40)).collect();
+    if disks.len() < 2 {
+        return;
+    }
+    bench.run(&["init", "--redundancy", "copies=2", "--reserve", "1M", "--block-size", "8M"]).with_code(0);
+    for volume in ["one", "two"] {
+        bench.run(&["add-volume", volume]).with_code(0);
+    }
+    // Once it fits, twice it does not.
+    let mut known = Known::default();
+    for file in 0..5 {
+        write(&bench.src(), &format!("{file}/big"), &Rng(file).bytes(10 << 20));
+    }
+    let tree = snapshot(&bench.src());
+    let report = bench.json(&["backup", "src"], 6);
+    known.0.insert(report["run"].as_i64().unwrap(), tree);
+    assert!(report["blocks_copied"].as_u64() >= Some(1), "{report}");
+    assert!(report["blocks_under_protected"].as_u64() >= Some(1), "{report}");
+    known.assert_restores(&bench, "once");
+    bench.run(&["add-volume", "three", "--reserve", "1M", "--force"]).with_code(0);
+    bench.run(&["protect"]).with_code(0);
+    known.assert_holds(&bench, &["one", "two", "three"], "twice");
+}

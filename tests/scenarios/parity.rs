@@ -19,7 +19,9 @@ type Runs = BTreeMap<i64, Snapshot>;
 fn some_runs(policy: &str, disks: &[&str]) -> (Bench, Runs) {
     let bench = Bench::with_volumes(disks, &["--block-size", "8M", "--redundancy", policy]);
     grow(&bench.src(), 1);
-    write(&bench.src(), "much", &Rng(44).bytes(24 * MIB));
+    // A large block for each position.
+    let positions: usize = policy["parity=".len()..].split('+').next().unwrap().parse().unwrap();
+    write(&bench.src(), "much", &Rng(44).bytes(positions * 6 * MIB));
     let mut runs = Runs::new();
     for seed in 0..4 {
         if seed > 0 {

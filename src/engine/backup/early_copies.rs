@@ -1,6 +1,6 @@
 //! Further copies while the source is still being read: a block that is durable and in the catalog goes on to other volumes
-//! at once, on a thread for each. Only where there is plenty of room: what every run needs more than a second copy is a first
-//! one. What is not done when the source has been read, and what fails, is left to [`protect_new`](crate::engine::protect).
+//! at once, on a thread for each. Only while a volume has half of the room that it had: what a run needs more than a second
+//! copy of each block is a first one. What is not done when the source has been read, and what fails, is left to [`protect_new`](crate::engine::protect).
 
 use super::attempt::AttemptPlan;
 use super::commit::CommitMsg;
@@ -25,10 +25,8 @@ type Job = (BlockFile, LaneVolume);
 /// A volume that copies go to.
 struct Target<'s> {
     volume: LaneVolume,
-    /// Bytes that it can take.
+    /// Bytes that it could take when the run began, less what was given to it.
     room: u64,
-    /// Bytes that are not for copies.
-    kept: u64,
     jobs: Sender<Job>,
     thread: ScopedJoinHandle<'s, ()>,
 }
@@ -59,11 +57,12 @@ impl<'s> EarlyCopies<'s> {
         let volumes = plan.volumes.iter().filter(|_| further > 0 && plan.volumes.len() > 1);
         for (volume, room) in volumes {
             let (jobs, todo) = unbounded();
-            let (to, tell, is_over) = (volume.clone(), tell.clone(), Arc::clone(&is_over));
-            let work = move || copy_all(&to, &todo, (&tell, &is_over), plan.observer);
+            let (to, kept) = (volume.clone(), room / 2);
+            let (tell, is_over) = (tell.clone(), Arc::clone(&is_over));
+            let work = move || copy_all((&to, kept), &todo, (&tell, &is_over), plan.observer);
             let thread = std::thread::Builder::new().name("early-copy".to_owned()).spawn_scoped(scope, work);
             let Ok(thread) = thread else { continue };
-            targets.push(Target { volume: volume.clone(), room: *room, kept: room / 2, jobs, thread });
+            targets.push(Target { volume: volume.clone(), room: *room, jobs, thread });
         }
         Self { targets, further, plan, made, is_over, copied: Copied::default() }
     }
@@ -90,7 +89,7 @@ impl<'s> EarlyCopies<'s> {
             let is_beside = |volume: &LaneVolume, held: &[&LaneVolume]| {
                 volume.device.is_some() && held.iter().any(|other| other.device == volume.device)
             };
-            let free = self.targets.iter_mut().filter(|target| target.room.saturating_sub(size) >= target.kept);
+            let free = self.targets.iter_mut().filter(|target| target.room >= size);
             let free = free.filter(|target| held.iter().all(|volume| volume.id != target.volume.id));
             let best = free.max_by_key(|target| (!is_beside(&target.volume, &held), target.room));
             let Some(target) = best else { return };
@@ -135,9 +134,9 @@ impl<'s> EarlyCopies<'s> {
     }
 }
 
-/// Works through the copies for one volume, until one fails.
+/// Works through the copies for one volume, until one fails; leaves `kept` bytes of its room.
 fn copy_all(
-    to: &LaneVolume,
+    (to, kept): (&LaneVolume, u64),
     jobs: &Receiver<Job>,
     (made, is_over): (&Sender<MadeCopy>, &AtomicBool),
     observer: &dyn Observer,
@@ -145,6 +144,10 @@ fn copy_all(
     for (block, from) in jobs {
         if is_over.load(Ordering::Relaxed) {
             return;
+        }
+        let Ok(room) = to.room() else { return };
+        if room < kept.saturating_add(block.size) {
+            continue;
         }
         match copy_block((from.store.as_ref(), to.store.as_ref()), &block, Present::Replaced, &Stops(observer)) {
             Ok(()) => drop(made.send((block, to.id))),

@@ -34,6 +34,14 @@ pub struct LaneVolume {
     pub device: Option<u64>,
 }
 
+impl LaneVolume {
+    /// Bytes that it may take now.
+    pub fn room(&self) -> Result<u64, StoreError> {
+        let space = self.store.space()?;
+        Ok(space.free_bytes.saturating_sub(self.reserve.bytes_of(space.total_bytes)))
+    }
+}
+
 /// A block that is being filled.
 struct OpenBlock {
     container: ContainerWriter,
@@ -159,9 +167,7 @@ impl<'l> LaneWriter<'l> {
 
     /// A new block with its lease; `None` when the volume has no room for one.
     fn begin(&self) -> Result<Option<OpenBlock>, StoreError> {
-        let space = self.volume.store.space()?;
-        let free = space.free_bytes.saturating_sub(self.volume.reserve.bytes_of(space.total_bytes));
-        let lease = free.min(self.settings.block_size);
+        let lease = self.volume.room()?.min(self.settings.block_size);
         if lease < LEASE_MIN {
             return Ok(None);
         }
