@@ -19,7 +19,14 @@ Examples:
   raidtape add-volume /mnt/disk1/raidtape
   raidtape add-volume /mnt/disk2/raidtape --reserve 50G --name blue")]
 pub struct AddVolumeArgs {
-    /// The directory
+    #[command(flatten)]
+    volume: NewVolume,
+}
+
+/// How a directory becomes a volume.
+#[derive(Debug, Args)]
+pub struct NewVolume {
+    /// The directory of the new volume
     dir: PathBuf,
     /// Space to keep free: a percentage of the volume's size, or a size (20G) [default: as given to `init`]
     #[arg(long, value_name = "RESERVE", value_parser = values::reserve)]
@@ -32,13 +39,18 @@ pub struct AddVolumeArgs {
     force: bool,
 }
 
+impl NewVolume {
+    /// The same for the engine.
+    pub fn options(&self) -> AddVolumeOptions {
+        AddVolumeOptions { dir: self.dir.clone(), reserve: self.reserve, name: self.name.clone(), force: self.force }
+    }
+}
+
 /// Adds the volume.
 pub fn run(session: &mut Session, args: &AddVolumeArgs) -> anyhow::Result<Exit> {
     let mut repository = session.open(Access::Write)?;
-    let options =
-        AddVolumeOptions { dir: args.dir.clone(), reserve: args.reserve, name: args.name.clone(), force: args.force };
     let progress = session.progress();
-    let report = add_volume::add_volume(&mut repository, &options, &progress);
+    let report = add_volume::add_volume(&mut repository, &args.volume.options(), &progress);
     progress.finish();
     let report = report?;
     if session.out.is_json {

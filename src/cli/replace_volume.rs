@@ -1,23 +1,21 @@
 //! `replace-volume`.
 
+use super::add_volume::NewVolume;
 use super::protect::under_words;
 use super::session::Session;
-use super::{values, words};
+use super::words;
 use clap::Args;
-use raidtape::engine::add_volume::AddVolumeOptions;
 use raidtape::engine::protect::shortfall_words;
 use raidtape::engine::replace_volume::{ReplaceVolumeOptions, ReplaceVolumeReport, replace_volume};
 use raidtape::engine::repository::Access;
 use raidtape::engine::{Exit, Repository};
-use raidtape::model::params::Reserve;
-use std::path::PathBuf;
 
 /// Give up a volume that will not come back, and put a new one in its place
 #[derive(Debug, Args)]
 #[command(after_help = "\
-DIR becomes a volume, as with `add-volume`, and gets a copy of every block that was on
-LOST and is on another volume too. What was on LOST alone is counted as damaged; the
-next backup stores what its source still has. `raidtape volumes --lost LOST` lists
+DIR becomes a volume, as with `add-volume`, and gets every block that was on LOST and
+that other volumes have or, by parity, give back. What was on LOST alone is counted as
+damaged; the next backup stores what its source still has. `raidtape volumes --lost LOST` lists
 the files beforehand. Interrupted, the same command goes on. If LOST turns up again, the
 next command that writes takes it back.
 
@@ -27,24 +25,13 @@ Examples:
 pub struct ReplaceVolumeArgs {
     /// The volume that is lost, by name or UUID
     lost: String,
-    /// The directory of the new one
-    dir: PathBuf,
-    /// Space to keep free there: a percentage of its size, or a size (20G) [default: as given to `init`]
-    #[arg(long, value_name = "RESERVE", value_parser = values::reserve)]
-    reserve: Option<Reserve>,
-    /// Name of the new volume for people [default: the directory's]
-    #[arg(long)]
-    name: Option<String>,
-    /// Take a directory that is not empty, or that may be an unmounted mount point
-    #[arg(long)]
-    force: bool,
+    #[command(flatten)]
+    volume: NewVolume,
 }
 
 /// Replaces it.
 pub fn run(session: &mut Session, args: &ReplaceVolumeArgs) -> anyhow::Result<Exit> {
-    let with =
-        AddVolumeOptions { dir: args.dir.clone(), reserve: args.reserve, name: args.name.clone(), force: args.force };
-    give_up(session, &ReplaceVolumeOptions { lost: args.lost.clone(), with: Some(with) })
+    give_up(session, &ReplaceVolumeOptions { lost: args.lost.clone(), with: Some(args.volume.options()) })
 }
 
 /// Gives a volume up, with or without another in its place.
