@@ -6,11 +6,15 @@ use crate::util::disks::spread;
 use crate::util::five::Known;
 use crate::util::needs::long_tests_factor;
 use crate::util::stage::{Fault, Stage, faults_of};
-use crate::util::tracer::can_trace;
+use crate::util::tracer::{Call, Fate, Traced, can_trace, trace};
 use crate::util::tree::{Rng, flip, write};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 /// One call in so many, unless there is more time: the operations of volumes are all tried by `every_fault_copies_tests`.
 const STRIDE: usize = 12;
+const SMALL_BLOCKS: [&str; 4] = ["--block-size", "8M", "--redundancy", "copies=2"];
 const TWO: [&str; 2] = ["--redundancy", "copies=2"];
 
 /// The same where each case takes longer.
@@ -112,12 +116,63 @@ fn whichever_call_of_protect_fails_or_is_its_last_the_next_one_finishes() {
     enumerate(&Stage::new(bench, known), &["--no-progress", "protect"], (&["disk1", "disk2"], 2));
 }
 
+/// Backs `src` up, 60 MiB of it; `fate` is asked when a block that is on one disk gets its name on the other.
+fn back_up_and_copy(bench: &Bench, mut fate: impl FnMut(&Call) -> Fate + Send) -> Traced {
+    for file in 0..10 {
+        write(&bench.src(), &format!("{file}/much"), &Rng(file).bytes(6 << 20));
+    }
+    let mut names = BTreeSet::new();
+    let command = bench.command(&["--json", "--no-progress", "backup", "src", "--max-workers", "1"]);
+    trace(&command, &bench.path(""), &mut |call| {
+        let is_block = |path: &PathBuf| path.iter().any(|part| part == "chunks");
+        let name = call.to.as_ref().filter(|to| call.name.starts_with("rename") && is_block(to));
+        let is_second = name.is_some_and(|to| !names.insert(to.file_name().unwrap().to_owned()));
+        if is_second { fate(call) } else { Fate::Passes }
+    })
+}
+
+#[test]
+fn blocks_have_copies_while_the_source_is_still_being_read() {
+    if !can_trace() {
+        return;
+    }
+    let (bench, mut copies) = (Bench::new().and_volumes(&["disk1", "disk2"], &SMALL_BLOCKS), Vec::new());
+    let traced = back_up_and_copy(&bench, |call| {
+        copies.push(call.number);
+        Fate::Passes
+    });
+    let report = traced.said.with_code(0).summary();
+    let is_source = |call: &&Call| call.name == "openat" && call.path.ends_with("much");
+    let last = traced.calls.iter().rfind(is_source).expect("files of the source").number;
+    assert!(copies[0] < last, "the first copy at {}, the last file at {last}", copies[0]);
+    assert_eq!(report["blocks_copied"], report["blocks_written"], "{report}");
+    assert_eq!(report["blocks_copied"].as_u64(), Some(copies.len() as u64), "{report}");
+    bench.assert_all_good();
+}
+
+#[test]
+fn a_run_that_dies_amid_its_copies_leaves_what_the_next_one_takes_in() {
+    if !can_trace() {
+        return;
+    }
+    for dies in [Fate::DiesBefore, Fate::DiesAfter] {
+        let bench = Bench::new().and_volumes(&["disk1", "disk2"], &SMALL_BLOCKS);
+        assert_eq!(back_up_and_copy(&bench, |_| dies).said.code, -9);
+        let report = bench.backup();
+        assert_eq!(report["blocks_under_protected"], 0, "{report}");
+        assert!(spread(&bench, &["disk1", "disk2"]).values().all(|count| *count == 2));
+        let report = bench.json(&["validate", "--deep"], 0);
+        let nothing = Value::Array(Vec::new());
+        assert_eq!((&report["blocks_unknown"], &report["index_problems"]), (&0.into(), &nothing), "{report}");
+    }
+}
+
 #[test]
 fn whichever_call_of_a_backup_that_copies_fails_or_is_its_last_the_next_one_finishes() {
     if !can_trace() {
         return;
     }
-    let bench = Bench::new().and_volumes(&["disk1", "disk2"], &["--block-size", "8M", "--redundancy", "copies=2"]);
+    let bench = Bench::new().and_volumes(&["disk1", "disk2"], &SMALL_BLOCKS);
     let (mut known, mut rng) = (Known::default(), Rng(6));
     write(&bench.src(), "a/one", &rng.bytes(60_000));
     known.backup(&bench);

@@ -1,6 +1,6 @@
 //! Blocks on several disks: which disks may go, what is told when there are too few, and how it is made good again.
 
-use crate::util::bench::{Bench, Said};
+use crate::util::bench::Bench;
 use crate::util::disks::{assert_restores_all_but, hide, lost, rebuild_args, show, spread};
 use crate::util::oracle::{Snapshot, snapshot};
 use crate::util::tree::{Rng, change, flip, grow, set_mode, write};
@@ -8,8 +8,6 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::Child;
-use std::time::{Duration, Instant};
 
 const DISKS: [&str; 3] = ["disk1", "disk2", "disk3"];
 const TWO: [&str; 4] = ["--block-size", "8M", "--redundancy", "copies=2"];
@@ -78,48 +76,6 @@ fn without_two_disks_exactly_the_files_that_were_named_are_refused() {
         gone.iter().for_each(|disk| show(&bench, disk));
     }
     assert!(refused_ever > 0, "no block was on two of three disks alone");
-}
-
-/// Begins to back up a stream that goes on until `go` is there, and waits until a block of it lies on both disks.
-fn a_stream_with_a_copy(bench: &Bench) -> Child {
-    let before = spread(bench, &DISKS[..2]);
-    let script = "head -c 20000000 /dev/urandom; while [ ! -e go ]; do sleep 0.05; done; echo end";
-    let stream = ["--stdin-filename", "much", "--stdin-from-command", "--", "/bin/sh", "-c", script];
-    let child = bench.start(&[&["--json", "backup"][..], &stream].concat());
-    let give_up = Instant::now() + Duration::from_secs(300);
-    while !spread(bench, &DISKS[..2]).iter().any(|(name, count)| *count == 2 && !before.contains_key(name)) {
-        assert!(Instant::now() < give_up, "no block has a copy");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    child
-}
-
-#[test]
-fn blocks_have_copies_while_the_source_is_still_being_read() {
-    let bench = Bench::with_volumes(&DISKS[..2], &TWO);
-    let child = a_stream_with_a_copy(&bench);
-    fs::write(bench.path("go"), "").unwrap();
-    let report = Said::from(child.wait_with_output().unwrap()).with_code(0).summary();
-    assert!(report["blocks_written"].as_u64() >= Some(3), "{report}");
-    assert_eq!(report["blocks_copied"], report["blocks_written"], "{report}");
-    assert!(spread(&bench, &DISKS[..2]).values().all(|count| *count == 2));
-    bench.assert_all_good();
-    // Killed there, it leaves what the next run takes in.
-    fs::remove_file(bench.path("go")).unwrap();
-    let mut child = a_stream_with_a_copy(&bench);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    fs::write(bench.path("go"), "").unwrap();
-    grow(&bench.src(), 1);
-    let report = bench.backup();
-    assert_eq!(report["blocks_under_protected"], 0, "{report}");
-    assert!(spread(&bench, &DISKS[..2]).values().all(|count| *count == 2));
-    let report = bench.json(&["validate", "--deep"], 0);
-    assert_eq!(
-        (&report["blocks_unknown"], &report["index_problems"]),
-        (&0.into(), &Value::Array(Vec::new())),
-        "{report}"
-    );
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub struct AttemptPlan<'a> {
     pub avoid: Vec<VolumeId>,
     /// Under parity: volumes on which the group that is to be filled next has something.
     pub held: BTreeSet<VolumeId>,
+    /// Copies may be made while the source is read.
+    pub copies_early: bool,
     /// Damaged blocks whose sound chunks want a new place.
     pub rescue: Vec<RescueBlock>,
     /// Threads that read, hash and compress; 0 for everything on the caller's.

@@ -178,7 +178,7 @@ impl<'c> Committer<'c> {
             return Ok(());
         }
         let tx = self.catalog.begin()?;
-        for (block, volume) in made {
+        for MadeCopy { block, volume, .. } in made {
             let number = blocks::number_of(&tx, block.id)?;
             let number = number.ok_or_else(|| CatalogError::damaged("a block that was copied is not in it"))?;
             redundancy::put_made_copy(&tx, number, *volume)?;

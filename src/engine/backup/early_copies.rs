@@ -1,26 +1,47 @@
 //! Further copies while the source is still being read: a block that is durable and in the catalog goes on to other volumes
-//! at once, on a thread for each. Only while a volume has half of the room that it had: what a run needs more than a second
-//! copy of each block is a first one. What is not done when the source has been read, and what fails, is left to [`protect_new`](crate::engine::protect).
+//! at once, on a thread for each, while that has half of the room that it had. What is not done when the source has been read,
+//! and what fails, is left to [`protect_new`](crate::engine::protect). What a run needs more than a second copy of each block is
+//! a first one: when all volumes are full, second ones are taken back and the source is read once more without any.
 
 use super::attempt::AttemptPlan;
 use super::commit::CommitMsg;
 use super::writer::LaneVolume;
+use crate::catalog::{CatalogError, redundancy, retired};
+use crate::engine::error::Result;
 use crate::engine::observer::Observer;
+use crate::engine::parity::retire::delete_retired;
 use crate::engine::protect::Copied;
 use crate::engine::protect::copy::{BlockFile, CopyFailure, Present, copy_block};
+use crate::engine::repository::Repository;
 use crate::model::ids::{BlockId, VolumeId};
 use crate::model::redundancy::Redundancy;
 use crate::volume::index::IndexedBlock;
+use crate::volume::store::StoreError;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
 
-/// What was copied and where to; what should not be lost together.
-pub type MadeCopy = (BlockFile, VolumeId);
+/// A copy that is durable.
+pub struct MadeCopy {
+    /// The block.
+    pub block: BlockFile,
+    /// Where it is now.
+    pub volume: VolumeId,
+    /// A volume on the same device that has it too.
+    beside: Option<VolumeId>,
+}
 
-/// A block and the volume that it is to be read from.
-type Job = (BlockFile, LaneVolume);
+/// A block, the volume that it is to be read from, and one beside the target that has it.
+struct Job {
+    block: BlockFile,
+    from: LaneVolume,
+    beside: Option<VolumeId>,
+}
+
+/// A copy, or why a volume gets no more.
+type Told = std::result::Result<MadeCopy, String>;
 
 /// A volume that copies go to.
 struct Target<'s> {
@@ -37,7 +58,7 @@ pub struct EarlyCopies<'s> {
     /// Copies that a block gets beside the first.
     further: usize,
     plan: &'s AttemptPlan<'s>,
-    made: Receiver<MadeCopy>,
+    told: Receiver<Told>,
     is_over: Arc<AtomicBool>,
     /// What became of it.
     copied: Copied,
@@ -48,23 +69,24 @@ impl<'s> EarlyCopies<'s> {
     /// for later.
     pub fn start<'e>(scope: &'s Scope<'s, 'e>, plan: &'s AttemptPlan<'s>) -> Self {
         let further = match plan.settings.redundancy {
-            Redundancy::Copies(count) => usize::from(count).saturating_sub(1),
-            Redundancy::None | Redundancy::Parity { .. } => 0,
+            Redundancy::Copies(count) if plan.copies_early => usize::from(count).saturating_sub(1),
+            Redundancy::Copies(_) | Redundancy::None | Redundancy::Parity { .. } => 0,
         };
-        let (tell, made) = unbounded();
+        let (tell, told) = unbounded();
         let is_over = Arc::new(AtomicBool::new(false));
         let mut targets = Vec::new();
         let volumes = plan.volumes.iter().filter(|_| further > 0 && plan.volumes.len() > 1);
         for (volume, room) in volumes {
             let (jobs, todo) = unbounded();
-            let (to, kept) = (volume.clone(), room / 2);
+            let kept = (room / 2).max(2 * plan.settings.block_size);
+            let to = volume.clone();
             let (tell, is_over) = (tell.clone(), Arc::clone(&is_over));
             let work = move || copy_all((&to, kept), &todo, (&tell, &is_over), plan.observer);
             let thread = std::thread::Builder::new().name("early-copy".to_owned()).spawn_scoped(scope, work);
             let Ok(thread) = thread else { continue };
             targets.push(Target { volume: volume.clone(), room: *room, jobs, thread });
         }
-        Self { targets, further, plan, made, is_over, copied: Copied::default() }
+        Self { targets, further, plan, told, is_over, copied: Copied::default() }
     }
 
     /// The block that a message registers, where it is to be copied then.
@@ -94,15 +116,12 @@ impl<'s> EarlyCopies<'s> {
             let best = free.max_by_key(|target| (!is_beside(&target.volume, &held), target.room));
             let Some(target) = best else { return };
             target.room -= size;
-            if target.jobs.send((block, source.clone())).is_err() {
+            let beside = held.iter().find(|other| other.device.is_some() && other.device == target.volume.device);
+            let job = Job { block, from: source.clone(), beside: beside.map(|volume| volume.id) };
+            if target.jobs.send(job).is_err() {
                 // Its thread has met an error.
                 target.room = 0;
                 return;
-            }
-            let beside = held.iter().find(|other| other.device.is_some() && other.device == target.volume.device);
-            if let Some(other) = beside {
-                let (one, other) = (other.id, target.volume.id);
-                self.copied.beside.insert((one.min(other), one.max(other)));
             }
             let id = target.volume.id;
             held.extend(self.plan.volumes.iter().map(|(volume, _)| volume).filter(|volume| volume.id == id));
@@ -111,14 +130,23 @@ impl<'s> EarlyCopies<'s> {
 
     /// Copies that are durable since the last time.
     pub fn made(&mut self) -> Vec<MadeCopy> {
-        let made: Vec<MadeCopy> = self.made.try_iter().collect();
-        for (block, volume) in &made {
-            self.copied.blocks += 1;
-            self.copied.bytes += block.size;
-            let file = IndexedBlock { id: block.id, size: block.size, verified_ns: None };
-            self.copied.note_made(*volume, file);
+        let mut copies = Vec::new();
+        for told in self.told.try_iter() {
+            match told {
+                Ok(made) => copies.push(made),
+                Err(problem) => self.copied.problems.push(problem),
+            }
         }
-        made
+        for made in &copies {
+            self.copied.blocks += 1;
+            self.copied.bytes += made.block.size;
+            let file = IndexedBlock { id: made.block.id, size: made.block.size, verified_ns: None };
+            self.copied.note_made(made.volume, file);
+            if let Some(other) = made.beside {
+                self.copied.beside.insert((made.volume.min(other), made.volume.max(other)));
+            }
+        }
+        copies
     }
 
     /// The source has been read: each thread ends the copy that it is at. The last ones, and what came of all.
@@ -138,10 +166,10 @@ impl<'s> EarlyCopies<'s> {
 fn copy_all(
     (to, kept): (&LaneVolume, u64),
     jobs: &Receiver<Job>,
-    (made, is_over): (&Sender<MadeCopy>, &AtomicBool),
+    (tell, is_over): (&Sender<Told>, &AtomicBool),
     observer: &dyn Observer,
 ) {
-    for (block, from) in jobs {
+    for Job { block, from, beside } in jobs {
         if is_over.load(Ordering::Relaxed) {
             return;
         }
@@ -150,12 +178,32 @@ fn copy_all(
             continue;
         }
         match copy_block((from.store.as_ref(), to.store.as_ref()), &block, Present::Replaced, &Stops(observer)) {
-            Ok(()) => drop(made.send((block, to.id))),
+            Ok(()) => drop(tell.send(Ok(MadeCopy { block, volume: to.id, beside }))),
             // Whose fault it is will be seen when it is tried again.
             Err(CopyFailure::From(_)) => {}
-            Err(CopyFailure::To(_) | CopyFailure::Stopped) => return,
+            Err(CopyFailure::Stopped | CopyFailure::To(StoreError::NoSpace { .. })) => return,
+            Err(CopyFailure::To(error)) => {
+                let name = &to.name;
+                return drop(tell.send(Err(format!("volume {name}: a copy of a block could not be written: {error}"))));
+            }
         }
     }
+}
+
+/// All volumes are full: blocks of runs that are not complete keep one copy, which is read and hashed before any other goes.
+/// Whether there is more room now.
+pub fn take_back(repository: &mut Repository, copied: &mut Copied, observer: &dyn Observer) -> Result<bool> {
+    let here: Vec<VolumeId> = repository.writable().map(|mounted| mounted.row.id).collect();
+    let tx = repository.catalog.begin()?;
+    for (block, volume) in redundancy::second_copies_of_unlisted(&tx, &here)? {
+        retired::retire_copy(&tx, block, volume)?;
+    }
+    tx.commit().map_err(CatalogError::from)?;
+    let deleted = delete_retired(repository, &BTreeSet::new(), observer)?;
+    let is_more = deleted.files_removed > 0;
+    copied.take_out(&deleted);
+    copied.add(deleted);
+    Ok(is_more)
 }
 
 /// Hears only that it should stop: the progress shown is that of the source.

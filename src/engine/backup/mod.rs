@@ -37,6 +37,7 @@ mod writer;
 
 use self::attempt::{AttemptDone, AttemptEnd, AttemptPlan, attempt};
 pub use self::dry_run::{DryRunReport, dry_run};
+use self::early_copies::take_back;
 pub use self::origin::StreamOptions;
 pub use self::report::BackupReport;
 
@@ -52,6 +53,7 @@ use super::parity::held_by_next;
 use super::protect::{Copied, protect_new, tell_beside, update_indexes};
 use super::recover::{recover, with_what_works};
 use super::repository::Repository;
+use crate::catalog::redundancy;
 use crate::catalog::runs::{self, Asked, Run, RunState, Source};
 use crate::catalog::volumes::{self, VolumeState};
 use crate::codec::chunker::Chunker;
@@ -130,7 +132,12 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
             .warn(&format!("volume {} ({}) is not here; it will be brought up to date when it is", row.name, row.uuid));
     }
     let mut copied = Copied::default();
-    let (source, run, done) = attempts(repository, (&origin, options, &mut copied), observer)?;
+    let tried = attempts(repository, (&origin, options, &mut copied), observer);
+    copied.problems.iter().for_each(|problem| observer.warn(problem));
+    if tried.is_err() {
+        tell_beside(repository, &copied, observer);
+    }
+    let (source, run, done) = tried?;
     // Interrupted here, the run is saved with fewer copies rather than read again.
     copied.add(protect_new(repository, options.single_threaded, observer)?);
     tell_beside(repository, &copied, observer);
@@ -182,9 +189,10 @@ fn attempts(
     observer: &dyn Observer,
 ) -> Result<(Source, Run, AttemptDone)> {
     let mut avoid: Vec<VolumeId> = Vec::new();
+    let mut copies_early = origin.can_be_read_again();
     loop {
         let (source, run) = open_run(repository, (origin, options))?;
-        let end = one_attempt(repository, (&source, &run, &avoid), (origin, options, copied), observer);
+        let end = one_attempt(repository, (&source, &run, (&avoid, copies_early)), (origin, options, copied), observer);
         if let Ok(AttemptEnd::Done(done)) = end {
             warn_of_skipped(&done, observer);
             return Ok((source, run, *done));
@@ -193,11 +201,21 @@ fn attempts(
         match end? {
             AttemptEnd::Done(_) => {}
             AttemptEnd::Interrupted => return Err(EngineError::Interrupted),
+            AttemptEnd::NoRoom if copies_early && take_back(repository, copied, observer)? => {
+                observer.warn(
+                    "all volumes are full: copies that were made meanwhile give way to blocks that have none; reading the source \
+                     again without copying",
+                );
+                copies_early = false;
+            }
             AttemptEnd::NoRoom => return Err(EngineError::NoVolume(full_words(repository))),
             AttemptEnd::Failed(volume, error) if avoid.is_empty() && origin.can_be_read_again() => {
                 let words = repository.volume_words(volume);
                 observer
                     .warn(&format!("volume {words} failed and is not written any more: {error}; trying without it"));
+                for block in copied.take_made(volume, &|_| true) {
+                    redundancy::forget_made_copy(repository.catalog.conn(), block, volume)?;
+                }
                 avoid.push(volume);
             }
             AttemptEnd::Failed(_, error) => return Err(error),
@@ -207,7 +225,7 @@ fn attempts(
 
 fn one_attempt(
     repository: &mut Repository,
-    (source, run, avoid): (&Source, &Run, &[VolumeId]),
+    (source, run, (avoid, copies_early)): (&Source, &Run, (&[VolumeId], bool)),
     (origin, options, copied): (&Origin, &BackupOptions, &mut Copied),
     observer: &dyn Observer,
 ) -> Result<AttemptEnd> {
@@ -238,6 +256,7 @@ fn one_attempt(
         volumes,
         avoid: avoid.to_vec(),
         held: held_by_next(repository)?,
+        copies_early,
         rescue: rescue_blocks(repository)?,
         workers,
         memory_limit: options.memory_limit,

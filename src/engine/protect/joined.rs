@@ -2,6 +2,7 @@
 //! that is right in none from pieces of two copies, where some choice of them fits the checksum. Whether that is the block
 //! its hash tells, as everywhere.
 
+use crate::engine::observer::Observer;
 use crate::format::block::BlockTable;
 use crate::format::container::{HEADER_LEN, Header, SEGMENT_HEADER_LEN, SegmentHeader, TRAILER_LEN, Trailer};
 use crate::volume::store::{Object, StoreError};
@@ -10,6 +11,8 @@ use std::ops::Range;
 /// Copies are compared, and left out where they cannot be read, by pieces of the file of so many bytes: a disk loses whole
 /// sectors.
 const PIECE: u64 = 4096;
+/// After so many pieces of a segment that cannot be read it is given up: each may take a disk half a minute.
+const UNREAD_MAX: usize = 64;
 /// At so many places of a segment two copies may differ: each doubles the choices, of which each costs a checksum.
 const PLACES_MAX: usize = 10;
 
@@ -24,7 +27,11 @@ pub struct Joined {
 impl Joined {
     /// Reads all stretches of a block of `size` bytes whose segments lie as `table` says; `None` where some stretch is sound
     /// neither in an object nor in pieces of two.
-    pub fn new(objects: Vec<Box<dyn Object>>, table: &BlockTable, size: u64) -> Option<Self> {
+    pub fn new(
+        objects: Vec<Box<dyn Object>>,
+        (table, size): (&BlockTable, u64),
+        observer: &dyn Observer,
+    ) -> Option<Self> {
         let mut ends = vec![HEADER_LEN as u64];
         for segment in &table.segments {
             ends.push(segment.offset + SEGMENT_HEADER_LEN as u64 + u64::from(segment.stored_len));
@@ -46,7 +53,7 @@ impl Joined {
                 objects.iter().position(|object| object.read_exact_at(start, &mut bytes).is_ok() && is_sound(&bytes));
             match found {
                 Some(object) => stretches.push((end, object)),
-                None => stretches.append(&mut mixed(&objects, start..end, &is_sound)?),
+                None => stretches.append(&mut mixed(&objects, start..end, (&is_sound, observer))?),
             }
             start = end;
         }
@@ -54,15 +61,21 @@ impl Joined {
     }
 }
 
+type IsSound<'s> = &'s dyn Fn(&[u8]) -> bool;
+
 /// A stretch from pieces of two objects.
 fn mixed(
     objects: &[Box<dyn Object>],
     range: Range<u64>,
-    is_sound: &dyn Fn(&[u8]) -> bool,
+    (is_sound, observer): (IsSound<'_>, &dyn Observer),
 ) -> Option<Vec<(u64, usize)>> {
-    let read: Vec<Vec<Piece>> = objects.iter().map(|object| pieces(object.as_ref(), range.clone())).collect();
+    let read = objects.iter().map(|object| pieces(object.as_ref(), range.clone(), observer));
+    let read: Vec<Vec<Piece>> = read.collect::<Option<_>>()?;
     let pairs = (0..read.len()).flat_map(|one| (one + 1..read.len()).map(move |other| (one, other)));
     for (one, other) in pairs {
+        if observer.is_cancelled() {
+            return None;
+        }
         let Some(choice) = choose(&read[one], &read[other], is_sound) else { continue };
         let ends = read[one].iter().map(|piece| piece.end);
         return Some(ends.zip(choice.into_iter().map(|is_other| if is_other { other } else { one })).collect());
@@ -76,20 +89,24 @@ struct Piece {
     end: u64,
 }
 
-fn pieces(object: &dyn Object, range: Range<u64>) -> Vec<Piece> {
-    let (mut start, mut pieces) = (range.start, Vec::new());
+fn pieces(object: &dyn Object, range: Range<u64>, observer: &dyn Observer) -> Option<Vec<Piece>> {
+    let (mut start, mut pieces, mut unread) = (range.start, Vec::new(), 0);
     while start < range.end {
+        if unread > UNREAD_MAX || observer.is_cancelled() {
+            return None;
+        }
         let end = ((start / PIECE + 1) * PIECE).min(range.end);
         let mut bytes = vec![0; usize::try_from(end - start).unwrap_or(0)];
         let is_read = object.read_exact_at(start, &mut bytes).is_ok();
+        unread += usize::from(!is_read);
         pieces.push(Piece { bytes: is_read.then_some(bytes), end });
         start = end;
     }
-    pieces
+    Some(pieces)
 }
 
 /// For each piece whether it is taken from the other, so that the whole is sound.
-fn choose(one: &[Piece], other: &[Piece], is_sound: &dyn Fn(&[u8]) -> bool) -> Option<Vec<bool>> {
+fn choose(one: &[Piece], other: &[Piece], is_sound: IsSound<'_>) -> Option<Vec<bool>> {
     let (mut choice, mut differing) = (Vec::with_capacity(one.len()), Vec::new());
     for (index, (one, other)) in one.iter().zip(other).enumerate() {
         match (&one.bytes, &other.bytes) {

@@ -128,11 +128,32 @@ impl Copied {
         self.removed_bytes += more.removed_bytes;
         self.read.append(&mut more.read);
         for (volume, mut made) in more.made {
+            // What is there again is not gone.
+            if let Some(removed) = self.removed.get_mut(&volume) {
+                removed.retain(|id| made.iter().all(|file| file.id != *id));
+            }
             self.made.entry(volume).or_default().append(&mut made);
         }
         for (volume, mut removed) in more.removed {
             self.removed.entry(volume).or_default().append(&mut removed);
         }
+    }
+
+    /// Copies that are gone again were never made.
+    pub fn take_out(&mut self, gone: &Self) {
+        for (volume, ids) in &gone.removed {
+            self.take_made(*volume, &|id| ids.contains(id));
+        }
+    }
+
+    /// Copies on this volume are not to be counted; which.
+    pub fn take_made(&mut self, volume: VolumeId, which: &dyn Fn(&BlockId) -> bool) -> Vec<BlockId> {
+        let Some(made) = self.made.get_mut(&volume) else { return Vec::new() };
+        let (out, kept): (Vec<_>, Vec<_>) = std::mem::take(made).into_iter().partition(|file| which(&file.id));
+        *made = kept;
+        self.blocks -= out.len() as u64;
+        self.bytes -= out.iter().map(|file| file.size).sum::<u64>();
+        out.into_iter().map(|file| file.id).collect()
     }
 
     /// A file is durable on a volume.

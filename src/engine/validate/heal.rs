@@ -99,7 +99,7 @@ impl Patient<'_> {
             return Ok(Ok(None));
         }
         let (table, _) = blocks::table_of(self.repository.catalog.conn(), self.row.no)?;
-        let Some(joined) = Joined::new(objects, &table, self.row.size) else { return Ok(Ok(None)) };
+        let Some(joined) = Joined::new(objects, (&table, self.row.size), observer) else { return Ok(Ok(None)) };
         Ok(self.write((&joined, HealedBy::Pieces), observer))
     }
 
