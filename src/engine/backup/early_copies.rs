@@ -190,10 +190,15 @@ fn copy_all(
     }
 }
 
-/// All volumes are full: blocks of runs that are not complete keep one copy, which is read and hashed before any other goes.
-/// Whether there is more room now.
-pub fn take_back(repository: &mut Repository, copied: &mut Copied, observer: &dyn Observer) -> Result<bool> {
-    let here: Vec<VolumeId> = repository.writable().map(|mounted| mounted.row.id).collect();
+/// All volumes are full: blocks of runs that are not complete keep one copy, which is read and hashed before any other goes;
+/// what is on volumes that failed does not count. Whether there is more room now.
+pub fn take_back(
+    repository: &mut Repository,
+    (copied, avoid): (&mut Copied, &[VolumeId]),
+    observer: &dyn Observer,
+) -> Result<bool> {
+    let here = repository.writable().map(|mounted| mounted.row.id);
+    let here: Vec<VolumeId> = here.filter(|id| !avoid.contains(id)).collect();
     let tx = repository.catalog.begin()?;
     for (block, volume) in redundancy::second_copies_of_unlisted(&tx, &here)? {
         retired::retire_copy(&tx, block, volume)?;

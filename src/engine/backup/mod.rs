@@ -59,6 +59,7 @@ use crate::catalog::volumes::{self, VolumeState};
 use crate::codec::chunker::Chunker;
 use crate::format::manifest::RunCounts;
 use crate::model::ids::{RunSeq, RunUuid, VolumeId};
+use crate::model::redundancy::Redundancy;
 use crate::model::run_marks::RunMarks;
 use crate::tree::select::SelectOptions;
 use std::os::unix::fs::MetadataExt;
@@ -189,7 +190,8 @@ fn attempts(
     observer: &dyn Observer,
 ) -> Result<(Source, Run, AttemptDone)> {
     let mut avoid: Vec<VolumeId> = Vec::new();
-    let mut copies_early = origin.can_be_read_again();
+    let is_copied = matches!(repository.settings().redundancy, Redundancy::Copies(_));
+    let mut copies_early = is_copied && origin.can_be_read_again();
     loop {
         let (source, run) = open_run(repository, (origin, options))?;
         let end = one_attempt(repository, (&source, &run, (&avoid, copies_early)), (origin, options, copied), observer);
@@ -201,7 +203,7 @@ fn attempts(
         match end? {
             AttemptEnd::Done(_) => {}
             AttemptEnd::Interrupted => return Err(EngineError::Interrupted),
-            AttemptEnd::NoRoom if copies_early && take_back(repository, copied, observer)? => {
+            AttemptEnd::NoRoom if copies_early && take_back(repository, (copied, &avoid), observer)? => {
                 observer.warn(
                     "all volumes are full: copies that were made meanwhile give way to blocks that have none; reading the source \
                      again without copying",
