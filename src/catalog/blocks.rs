@@ -219,7 +219,8 @@ pub fn for_each_unlisted(conn: &Connection, each: &mut dyn FnMut(&BlockRecord) -
         let no: i64 = row.get(0)?;
         let (table, numbers) = table_of(conn, BlockNo(no))?;
         let mut volumes = conn.prepare_cached(
-            "SELECT v.uuid FROM copies p JOIN volumes v ON v.id = p.volume WHERE p.block = ?1 ORDER BY v.id",
+            "SELECT v.uuid FROM copies p JOIN volumes v ON v.id = p.volume
+             WHERE p.block = ?1 AND p.state <> 'deleting' ORDER BY v.id",
         )?;
         let volumes = volumes.query_map([no], |row| row.get(0).map(VolumeUuid))?.collect::<rusqlite::Result<_>>()?;
         each(&BlockRecord {

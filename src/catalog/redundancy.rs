@@ -224,27 +224,6 @@ pub fn forget_made_copy(conn: &Connection, block: BlockId, volume: VolumeId) -> 
     Ok(())
 }
 
-/// Of the blocks that no record lists, the copies on these volumes beside a first one on one of them.
-pub fn second_copies_of_unlisted(conn: &Connection, volumes: &[VolumeId]) -> Result<Vec<(BlockNo, VolumeId)>> {
-    let mut select = conn.prepare_cached(
-        "SELECT p.block, p.volume FROM blocks b JOIN copies p ON p.block = b.id
-         WHERE b.run IS NULL AND b.kind <> ?1 AND p.state = 'ok' ORDER BY p.block, p.volume",
-    )?;
-    let rows = select.query_map([PARITY_KIND], |row| Ok((BlockNo(row.get(0)?), VolumeId(row.get(1)?))))?;
-    let (mut first, mut second) = (None, Vec::new());
-    for row in rows {
-        let (block, volume) = row?;
-        if !volumes.contains(&volume) {
-            continue;
-        }
-        if first == Some(block) {
-            second.push((block, volume));
-        }
-        first = Some(block);
-    }
-    Ok(second)
-}
-
 /// Whether there is any block that no record lists.
 pub fn has_unlisted(conn: &Connection) -> Result<bool> {
     Ok(conn.query_row("SELECT EXISTS(SELECT 1 FROM blocks WHERE run IS NULL)", [], |row| row.get(0))?)

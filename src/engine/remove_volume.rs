@@ -12,8 +12,8 @@ use super::repository::Repository;
 use super::volumes::named;
 use crate::catalog::redundancy::{self, Goal, Scope, Want};
 use crate::catalog::volumes::{self, VolumeRow};
-use crate::catalog::{CatalogError, blocks};
-use crate::model::ids::BlockNo;
+use crate::catalog::{CatalogError, blocks, retired};
+use crate::model::ids::{BlockNo, VolumeId};
 use crate::model::redundancy::Redundancy;
 use std::time::Instant;
 
@@ -60,6 +60,7 @@ pub fn remove_volume(repository: &mut Repository, name: &str, observer: &dyn Obs
     }
     make_ready(repository, observer)?;
     check_others(repository, &row)?;
+    keep_retired(repository, row.id)?;
     let redundancy = repository.settings().redundancy;
     // First one copy that was just read, or made, on a volume that is here; then as many as the policy wants.
     let unseen = repository.away.iter().map(|away| away.id).chain([row.id]).collect();
@@ -119,6 +120,19 @@ pub fn remove_volume(repository: &mut Repository, name: &str, observer: &dyn Obs
         bytes_under_protected: left.bytes,
         duration_s: began.elapsed().as_secs_f64(),
     })
+}
+
+/// Copies on it that were to be deleted and are sound count again: what was to stand for them may not.
+fn keep_retired(repository: &Repository, volume: VolumeId) -> Result<()> {
+    let (conn, algo) = (repository.catalog.conn(), repository.settings().hash);
+    let Some(mounted) = repository.volume(volume) else { return Ok(()) };
+    for file in retired::all(conn)?.iter().filter(|file| file.volume == volume && !file.is_parity) {
+        let block = BlockFile { id: file.id, size: file.size, algo };
+        if matches!(look(mounted.store().as_ref(), &block), Ok(Found::Sound)) {
+            retired::keep(conn, file)?;
+        }
+    }
+    Ok(())
 }
 
 /// What is on the others is to be as well protected without the volume.

@@ -116,10 +116,10 @@ fn whichever_call_of_protect_fails_or_is_its_last_the_next_one_finishes() {
     enumerate(&Stage::new(bench, known), &["--no-progress", "protect"], (&["disk1", "disk2"], 2));
 }
 
-/// Backs `src` up, 60 MiB of it; `fate` is asked when a block that is on one disk gets its name on the other.
+/// Backs `src` up, 96 MiB of it; `fate` is asked when a block that is on one disk gets its name on the other.
 fn back_up_and_copy(bench: &Bench, mut fate: impl FnMut(&Call) -> Fate + Send) -> Traced {
-    for file in 0..10 {
-        write(&bench.src(), &format!("{file}/much"), &Rng(file).bytes(6 << 20));
+    for file in 0..16 {
+        write(&bench.src(), &format!("{file:02}/much"), &Rng(file).bytes(6 << 20));
     }
     let mut names = BTreeSet::new();
     let command = bench.command(&["--json", "--no-progress", "backup", "src", "--max-workers", "1"]);
@@ -136,18 +136,24 @@ fn blocks_have_copies_while_the_source_is_still_being_read() {
     if !can_trace() {
         return;
     }
-    let (bench, mut copies) = (Bench::new().and_volumes(&["disk1", "disk2"], &SMALL_BLOCKS), Vec::new());
-    let traced = back_up_and_copy(&bench, |call| {
-        copies.push(call.number);
-        Fate::Passes
-    });
-    let report = traced.said.with_code(0).summary();
-    let is_source = |call: &&Call| call.name == "openat" && call.path.ends_with("much");
-    let last = traced.calls.iter().rfind(is_source).expect("files of the source").number;
-    assert!(copies[0] < last, "the first copy at {}, the last file at {last}", copies[0]);
-    assert_eq!(report["blocks_copied"], report["blocks_written"], "{report}");
-    assert_eq!(report["blocks_copied"].as_u64(), Some(copies.len() as u64), "{report}");
-    bench.assert_all_good();
+    // Threads may be late for that.
+    for _ in 0..8 {
+        let (bench, mut copies) = (Bench::new().and_volumes(&["disk1", "disk2"], &SMALL_BLOCKS), Vec::new());
+        let traced = back_up_and_copy(&bench, |call| {
+            copies.push(call.number);
+            Fate::Passes
+        });
+        let report = traced.said.with_code(0).summary();
+        assert_eq!(report["blocks_copied"], report["blocks_written"], "{report}");
+        assert_eq!(report["blocks_copied"].as_u64(), Some(copies.len() as u64), "{report}");
+        bench.assert_all_good();
+        let is_source = |call: &&Call| call.name == "openat" && call.path.ends_with("much");
+        let last = traced.calls.iter().rfind(is_source).expect("files of the source").number;
+        if copies[0] < last {
+            return;
+        }
+    }
+    panic!("no copy was made before the last file was opened");
 }
 
 #[test]

@@ -6,19 +6,19 @@
 use super::attempt::AttemptPlan;
 use super::commit::CommitMsg;
 use super::writer::LaneVolume;
-use crate::catalog::{CatalogError, redundancy, retired};
+use crate::catalog::retired::{self, Retired};
+use crate::catalog::{blocks, redundancy};
 use crate::engine::error::Result;
 use crate::engine::observer::Observer;
-use crate::engine::parity::retire::delete_retired;
 use crate::engine::protect::Copied;
-use crate::engine::protect::copy::{BlockFile, CopyFailure, Present, copy_block};
+use crate::engine::protect::copy::{BlockFile, CopyFailure, Found, Present, copy_block, look};
 use crate::engine::repository::Repository;
+use crate::format::layout;
 use crate::model::ids::{BlockId, VolumeId};
 use crate::model::redundancy::Redundancy;
 use crate::volume::index::IndexedBlock;
 use crate::volume::store::StoreError;
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -190,25 +190,51 @@ fn copy_all(
     }
 }
 
-/// All volumes are full: blocks of runs that are not complete keep one copy, which is read and hashed before any other goes;
-/// what is on volumes that failed does not count. Whether there is more room now.
+/// All volumes are full: copies that this process made are deleted again, each after the first one was read and hashed; what is
+/// on volumes that failed does not count and stays. Whether there is more room now.
 pub fn take_back(
-    repository: &mut Repository,
+    repository: &Repository,
     (copied, avoid): (&mut Copied, &[VolumeId]),
     observer: &dyn Observer,
 ) -> Result<bool> {
-    let here = repository.writable().map(|mounted| mounted.row.id);
-    let here: Vec<VolumeId> = here.filter(|id| !avoid.contains(id)).collect();
-    let tx = repository.catalog.begin()?;
-    for (block, volume) in redundancy::second_copies_of_unlisted(&tx, &here)? {
-        retired::retire_copy(&tx, block, volume)?;
+    let (conn, algo) = (repository.catalog.conn(), repository.settings().hash);
+    let made = copied.made();
+    let mut gone: Vec<(VolumeId, BlockId)> = Vec::new();
+    for (volume, file) in &made {
+        if observer.is_cancelled() {
+            break;
+        }
+        let is_made = |other: VolumeId| made.iter().any(|(on, copy)| *on == other && copy.id == file.id);
+        let Some(no) = blocks::number_of(conn, file.id)? else { continue };
+        let block = BlockFile { id: file.id, size: file.size, algo };
+        let first = redundancy::copies(conn, no)?.into_iter().find(|copy| copy.is_counted && !is_made(copy.volume));
+        let first = first.filter(|copy| !avoid.contains(&copy.volume)).and_then(|copy| repository.volume(copy.volume));
+        let second = repository.volume(*volume).filter(|mounted| mounted.is_locked_for_writing());
+        let (Some(first), Some(second)) = (first, second.filter(|_| !avoid.contains(volume))) else { continue };
+        if !matches!(look(first.store().as_ref(), &block), Ok(Found::Sound)) {
+            continue;
+        }
+        retired::retire_copy(conn, no, *volume)?;
+        let retired = Retired { no, id: file.id, size: file.size, is_parity: false, volume: *volume };
+        let key = layout::block_key(&file.id);
+        match second.store().delete(&key) {
+            Ok(()) | Err(StoreError::NotFound { .. }) => {
+                retired::forget(conn, &retired)?;
+                gone.push((*volume, file.id));
+            }
+            Err(error) => {
+                let name = &second.row.name;
+                observer.warn(&format!("volume {name}: a copy that is to give way cannot be deleted: {error}"));
+                if matches!(look(second.store().as_ref(), &block), Ok(Found::Sound)) {
+                    retired::keep(conn, &retired)?;
+                }
+            }
+        }
     }
-    tx.commit().map_err(CatalogError::from)?;
-    let deleted = delete_retired(repository, &BTreeSet::new(), observer)?;
-    let is_more = deleted.files_removed > 0;
-    copied.take_out(&deleted);
-    copied.add(deleted);
-    Ok(is_more)
+    for (volume, id) in &gone {
+        copied.take_made(*volume, &|made| made == id);
+    }
+    Ok(!gone.is_empty())
 }
 
 /// Hears only that it should stop: the progress shown is that of the source.

@@ -210,6 +210,7 @@ fn attempts(
                 );
                 copies_early = false;
             }
+            AttemptEnd::NoRoom if observer.is_cancelled() => return Err(EngineError::Interrupted),
             AttemptEnd::NoRoom => return Err(EngineError::NoVolume(full_words(repository))),
             AttemptEnd::Failed(volume, error) if avoid.is_empty() && origin.can_be_read_again() => {
                 let words = repository.volume_words(volume);

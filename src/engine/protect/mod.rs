@@ -128,10 +128,6 @@ impl Copied {
         self.removed_bytes += more.removed_bytes;
         self.read.append(&mut more.read);
         for (volume, mut made) in more.made {
-            // What is there again is not gone.
-            if let Some(removed) = self.removed.get_mut(&volume) {
-                removed.retain(|id| made.iter().all(|file| file.id != *id));
-            }
             self.made.entry(volume).or_default().append(&mut made);
         }
         for (volume, mut removed) in more.removed {
@@ -139,11 +135,10 @@ impl Copied {
         }
     }
 
-    /// Copies that are gone again were never made.
-    pub fn take_out(&mut self, gone: &Self) {
-        for (volume, ids) in &gone.removed {
-            self.take_made(*volume, &|id| ids.contains(id));
-        }
+    /// What was made, and where.
+    pub fn made(&self) -> Vec<(VolumeId, IndexedBlock)> {
+        let all = self.made.iter();
+        all.flat_map(|(volume, files)| files.iter().map(|file| (*volume, *file))).collect()
     }
 
     /// Copies on this volume are not to be counted; which.

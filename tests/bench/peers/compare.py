@@ -234,6 +234,12 @@ def drop(work):
         os.remove(f"{work}.img")
 
 
+def empty_caches():
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w") as caches:
+        caches.write("3\n")
+
+
 def warm(source):
     # Through a pipe: tar reads nothing when it sees that its output is /dev/null.
     subprocess.run(f"tar cf - -C {source} . | cat >/dev/null", shell=True, check=True)
@@ -258,15 +264,15 @@ def measure(name, options):
 
     def step(key, action):
         if options.cold:
-            os.sync()
-            with open("/proc/sys/vm/drop_caches", "w") as caches:
-                caches.write("3\n")
+            empty_caches()
         row[key] = action()
 
     for version, steps in ((options.v1, ("first", "again")), (options.v2, ("v2", "verify", "quick", "restore"))):
         os.rename(version, current)
         try:
-            # Cold too: what lies below this machine's cache is then as warm for the first tool as for the last.
+            # Cold too, and past this machine's cache: what lies below that is then as warm for the first tool as for the last.
+            if options.cold:
+                empty_caches()
             warm(current)
             for key in steps:
                 if key in ("first", "again", "v2"):
