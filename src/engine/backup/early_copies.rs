@@ -245,3 +245,50 @@ impl Observer for Stops<'_> {
         self.0.is_cancelled()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::observer::Silent;
+    use crate::engine::test_repo::{Node, TestRepo};
+
+    #[test]
+    fn a_copy_gives_way_only_where_the_first_one_is_sound() {
+        let mut repo = TestRepo::new();
+        repo.add_volume("second");
+        repo.use_volume("first");
+        let [rotten, sound] = [b"rotten", b"sound "].map(|bytes| bytes.repeat(100));
+        let mut files = Vec::new();
+        for bytes in [&rotten, &sound] {
+            repo.run(&[("file", Node::bytes(bytes))]);
+            repo.copy_block(bytes, "second");
+            let path = repo.block_file_of(bytes).0;
+            let id =
+                layout::parse_block_key(&path.to_str().unwrap()[path.to_str().unwrap().find("chunks/").unwrap()..]);
+            files.push((id.unwrap(), std::fs::metadata(&path).unwrap().len()));
+        }
+        repo.damage(&rotten);
+        repo.repository.lock_volumes(&Silent).unwrap();
+        let volume =
+            |name: &str| repo.repository.mounted.iter().find(|mounted| mounted.row.name == name).unwrap().row.id;
+        let (first, second) = (volume("first"), volume("second"));
+        let mut copied = Copied::default();
+        for (id, size) in &files {
+            copied.blocks += 1;
+            copied.bytes += size;
+            copied.note_made(second, IndexedBlock { id: *id, size: *size, verified_ns: None });
+        }
+        assert!(!take_back(&repo.repository, (&mut copied, &[first]), &Silent).unwrap());
+        assert!(take_back(&repo.repository, (&mut copied, &[]), &Silent).unwrap());
+        let is_there = |(id, _): &(BlockId, u64)| repo.dir.path().join("second").join(layout::block_key(id)).exists();
+        assert_eq!(files.iter().map(is_there).collect::<Vec<_>>(), [true, false]);
+        assert_eq!((copied.blocks, copied.bytes), (1, files[0].1));
+        let conn = repo.repository.catalog.conn();
+        let copies = |(id, _): &(BlockId, u64)| {
+            redundancy::copies(conn, blocks::number_of(conn, *id).unwrap().unwrap()).unwrap().len()
+        };
+        assert_eq!(files.iter().map(copies).collect::<Vec<_>>(), [2, 1]);
+        assert!(retired::all(conn).unwrap().is_empty());
+        assert!(!take_back(&repo.repository, (&mut copied, &[]), &Silent).unwrap());
+    }
+}
