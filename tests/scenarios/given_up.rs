@@ -149,7 +149,8 @@ fn remains_of_a_damaged_block_are_not_let_go() {
         bench.run(&["add-volume", "disk3"]).with_code(0);
         let (name, path) =
             bench.blocks("disk1").into_iter().find(|(_, path)| path.metadata().unwrap().len() > 3 << 20).unwrap();
-        flip(&path, 2_000_000);
+        // In so many places that the copies are not put together piece by piece.
+        (0..12).for_each(|place| flip(&path, 2_000_000 + 9_000 * place));
         let other = bench.blocks("disk2").remove(&name).unwrap();
         if is_rotten {
             flip(&other, 100_000);
