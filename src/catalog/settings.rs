@@ -80,22 +80,40 @@ pub fn set_redundancy(conn: &Connection, redundancy: Redundancy) -> Result<()> {
     Ok(())
 }
 
-/// Nobody looked at what lies on a volume since this catalog was made, or since it was found to be behind: it may hold what
-/// the catalog does not know.
-pub fn set_unseen(conn: &Connection, volume: VolumeId, is_so: bool) -> Result<()> {
+/// Why a volume may hold what the catalog does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubt {
+    /// Nobody looked at what lies there since this catalog was made, or since it was found to be behind.
+    Unseen,
+    /// Writing to it failed: a file may have got its name all the same.
+    Failed,
+}
+
+impl Doubt {
+    fn key(self, volume: VolumeId) -> String {
+        let word = match self {
+            Self::Unseen => "unseen",
+            Self::Failed => "failed",
+        };
+        format!("{word} {}", volume.0)
+    }
+}
+
+/// A volume is in doubt, or not any more.
+pub fn set_doubt(conn: &Connection, (volume, doubt): (VolumeId, Doubt), is_so: bool) -> Result<()> {
     let sql = if is_so {
-        "INSERT INTO meta(key, value) VALUES('unseen ' || ?1, 1) ON CONFLICT(key) DO NOTHING"
+        "INSERT INTO meta(key, value) VALUES(?1, 1) ON CONFLICT(key) DO NOTHING"
     } else {
-        "DELETE FROM meta WHERE key = 'unseen ' || ?1"
+        "DELETE FROM meta WHERE key = ?1"
     };
-    conn.execute(sql, [volume.0])?;
+    conn.execute(sql, [doubt.key(volume)])?;
     Ok(())
 }
 
 /// Whether that is so.
-pub fn is_unseen(conn: &Connection, volume: VolumeId) -> Result<bool> {
-    let sql = "SELECT EXISTS(SELECT 1 FROM meta WHERE key = 'unseen ' || ?1)";
-    Ok(conn.query_row(sql, [volume.0], |row| row.get(0))?)
+pub fn is_in_doubt(conn: &Connection, volume: VolumeId, doubt: Doubt) -> Result<bool> {
+    let sql = "SELECT EXISTS(SELECT 1 FROM meta WHERE key = ?1)";
+    Ok(conn.query_row(sql, [doubt.key(volume)], |row| row.get(0))?)
 }
 
 /// Whether parities were being written that the catalog may not know.

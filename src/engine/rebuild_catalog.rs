@@ -7,7 +7,7 @@ use super::observer::{Expected, Observer, Phase};
 use super::rebuild_blocks::compare_blocks;
 use super::recover::{Manifests, RunKey, apply_one, put_manifest, take_out_passed_over};
 use crate::catalog::handle::make_folder;
-use crate::catalog::settings::{self, Settings};
+use crate::catalog::settings::{self, Doubt, Settings};
 use crate::catalog::volumes::VolumeState;
 use crate::catalog::{Catalog, damage, redundancy, replace, runs, volumes};
 use crate::format::layout;
@@ -253,7 +253,7 @@ fn name_missing(catalog: &mut Catalog, found: &[VolumeId], report: &mut RebuildR
         return Ok(());
     }
     let ids: Vec<VolumeId> = missing.iter().map(|row| row.id).collect();
-    ids.iter().try_for_each(|id| settings::set_unseen(conn, *id, true))?;
+    ids.iter().try_for_each(|id| settings::set_doubt(conn, (*id, Doubt::Unseen), true))?;
     let awaited = missing.iter().filter(|row| row.state != VolumeState::Lost);
     report.volumes_missing = awaited.map(|row| format!("{} ({})", row.name, row.uuid)).collect();
     if !is_all_here {

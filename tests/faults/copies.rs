@@ -8,6 +8,7 @@ use crate::util::needs::long_tests_factor;
 use crate::util::stage::{Fault, Stage, faults_of};
 use crate::util::tracer::{Call, Fate, Traced, can_trace, trace};
 use crate::util::tree::{Rng, flip, write};
+use nix::errno::Errno;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -170,6 +171,43 @@ fn a_run_that_dies_amid_its_copies_leaves_what_the_next_one_takes_in() {
         let report = bench.json(&["validate", "--deep"], 0);
         let nothing = Value::Array(Vec::new());
         assert_eq!((&report["blocks_unknown"], &report["index_problems"]), (&0.into(), &nothing), "{report}");
+    }
+}
+
+/// A block is under its name, and then the name cannot be made durable: it goes to the other disk, in another block.
+#[test]
+fn a_block_that_got_its_name_before_its_disk_failed_is_taken_in_by_the_next_backup() {
+    if !can_trace() {
+        return;
+    }
+    for init in [&SMALL_BLOCKS[..], &SMALL_BLOCKS[..2]] {
+        let bench = Bench::in_memory().and_volumes(&["disk1", "disk2"], init);
+        write(&bench.src(), "a/one", &Rng(7).bytes(60_000));
+        let mut failed = None;
+        let command = bench.command(&["--json", "--no-progress", "backup", "src", "--max-workers", "1"]);
+        let traced = trace(&command, &bench.path(""), &mut |call| {
+            let is_folder = call.name == "fsync"
+                && call.path.iter().count() == 4
+                && call.path.iter().nth(1) == Some("chunks".as_ref());
+            let disk = call.path.iter().next().map(ToOwned::to_owned);
+            if is_folder && failed.is_none() {
+                failed = disk;
+                return Fate::Fails(Errno::EIO);
+            }
+            Fate::Passes
+        });
+        assert!([0, 6].contains(&traced.said.code), "{:#?}", traced.said);
+        let failed = failed.expect("a block");
+        assert!(traced.said.err.contains(&format!("volume {}", failed.to_str().unwrap())), "{:#?}", traced.said);
+        let unknown = |bench: &Bench| bench.json(&["validate"], 0)["blocks_unknown"].as_u64();
+        let before = bench.run(&["--json", "validate"]).summary();
+        assert_eq!(before["blocks_unknown"], 1, "{before}");
+        bench.backup();
+        assert_eq!(unknown(&bench), Some(0));
+        if init.contains(&"copies=2") {
+            assert_spread(&bench, (&["disk1", "disk2"], 2), "after the next backup");
+        }
+        bench.assert_all_good();
     }
 }
 

@@ -41,7 +41,7 @@ struct Job {
 }
 
 /// A copy, or why a volume gets no more.
-type Told = std::result::Result<MadeCopy, String>;
+type Told = std::result::Result<MadeCopy, (VolumeId, String)>;
 
 /// A volume that copies go to.
 struct Target<'s> {
@@ -134,7 +134,10 @@ impl<'s> EarlyCopies<'s> {
         for told in self.told.try_iter() {
             match told {
                 Ok(made) => copies.push(made),
-                Err(problem) => self.copied.problems.push(problem),
+                Err((volume, problem)) => {
+                    self.copied.failed.insert(volume);
+                    self.copied.problems.push(problem);
+                }
             }
         }
         for made in &copies {
@@ -183,8 +186,8 @@ fn copy_all(
             Err(CopyFailure::From(_)) => {}
             Err(CopyFailure::Stopped | CopyFailure::To(StoreError::NoSpace { .. })) => return,
             Err(CopyFailure::To(error)) => {
-                let name = &to.name;
-                return drop(tell.send(Err(format!("volume {name}: a copy of a block could not be written: {error}"))));
+                let problem = format!("volume {}: a copy of a block could not be written: {error}", to.name);
+                return drop(tell.send(Err((to.id, problem))));
             }
         }
     }

@@ -55,6 +55,7 @@ use super::recover::{recover, with_what_works};
 use super::repository::Repository;
 use crate::catalog::redundancy;
 use crate::catalog::runs::{self, Asked, Run, RunState, Source};
+use crate::catalog::settings::{self, Doubt};
 use crate::catalog::volumes::{self, VolumeState};
 use crate::codec::chunker::Chunker;
 use crate::format::manifest::RunCounts;
@@ -135,6 +136,9 @@ pub fn backup(repository: &mut Repository, options: &BackupOptions, observer: &d
     let mut copied = Copied::default();
     let tried = attempts(repository, (&origin, options, &mut copied), observer);
     copied.problems.iter().for_each(|problem| observer.warn(problem));
+    for volume in &copied.failed {
+        settings::set_doubt(repository.catalog.conn(), (*volume, Doubt::Failed), true)?;
+    }
     if tried.is_err() {
         tell_beside(repository, &copied, observer);
     }
@@ -219,6 +223,7 @@ fn attempts(
                 for block in copied.take_made(volume, &|_| true) {
                     redundancy::forget_made_copy(repository.catalog.conn(), block, volume)?;
                 }
+                copied.failed.insert(volume);
                 avoid.push(volume);
             }
             AttemptEnd::Failed(_, error) => return Err(error),

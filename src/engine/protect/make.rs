@@ -5,6 +5,7 @@ use super::plan::{CopyJob, Plan};
 use super::{BATCH, Copied, CopyLimits, name_of};
 use crate::catalog::blocks;
 use crate::catalog::redundancy::{self, Want};
+use crate::catalog::settings::{self, Doubt};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::observer::{Expected, Observer, Phase};
 use crate::engine::parity::encode::{Out, Trouble};
@@ -158,6 +159,7 @@ fn take_in(repository: &Repository, outcome: Outcome, copied: &mut Copied) -> Re
         }
         Outcome::TargetFailed { to, error } => {
             if copied.failed.insert(to) && !matches!(error, StoreError::NoSpace { .. }) {
+                settings::set_doubt(repository.catalog.conn(), (to, Doubt::Failed), true)?;
                 let volume = name_of(repository, to);
                 copied.problems.push(format!("volume {volume} gets no more copies: {error}"));
             }

@@ -107,7 +107,8 @@ pub(super) struct Copied {
     /// Blocks that were read whole, and put into groups.
     pub read: BTreeSet<BlockNo>,
     made: BTreeMap<VolumeId, Vec<IndexedBlock>>,
-    failed: BTreeSet<VolumeId>,
+    /// Volumes that could not be written: a file may have got its name there.
+    pub failed: BTreeSet<VolumeId>,
     /// Volumes on one device that hold what should not be lost together.
     pub beside: BTreeSet<(VolumeId, VolumeId)>,
 }
@@ -122,6 +123,7 @@ impl Copied {
         self.bad += more.bad;
         self.is_cut_short |= more.is_cut_short;
         self.beside.append(&mut more.beside);
+        self.failed.append(&mut more.failed);
         self.groups += more.groups;
         self.parity_bytes += more.parity_bytes;
         self.files_removed += more.files_removed;

@@ -7,7 +7,6 @@ use crate::catalog::{CatalogError, parity};
 use crate::engine::block_file::{ReadError, read_header, read_parity_table, read_table};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::observer::Observer;
-use crate::engine::protect::name_of;
 use crate::engine::repository::{Mounted, Repository};
 use crate::format::block::BlockTable;
 use crate::format::container::{ContainerKind, FormatError};
@@ -16,8 +15,7 @@ use crate::format::parity::ParityTable;
 use crate::model::ids::{BlockId, RepositoryUuid, VolumeId};
 use crate::model::params::HashAlgo;
 use crate::volume::store::Store;
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 
 /// What a container that nobody knows turned out to be.
 pub enum Orphan {
@@ -27,11 +25,11 @@ pub enum Orphan {
     Parity(ParityTable),
 }
 
-/// Registers them, on the volumes that `is_asked` says. With `with_copies` what rows tell of these is held against what lies
-/// there. Parities come after all blocks: they name these.
+/// Registers them, on the volumes that `is_asked` says; what rows tell of these is held against what lies there. Parities come
+/// after all blocks: they name these.
 pub(super) fn adopt_blocks(
     repository: &mut Repository,
-    (is_asked, with_copies): (&dyn Fn(&Mounted) -> bool, bool),
+    is_asked: &dyn Fn(&Mounted) -> bool,
     observer: &dyn Observer,
 ) -> Result<()> {
     let (ours, algo) = (repository.settings().repository, repository.settings().hash);
@@ -43,18 +41,20 @@ pub(super) fn adopt_blocks(
         });
         result.map_err(EngineError::store(&mounted.row.name))?;
         let conn = repository.catalog.conn();
-        if with_copies {
-            let here: HashMap<BlockId, u64> = listed.iter().copied().collect();
-            for (no, id, size) in blocks::copies_on(conn, mounted.row.id)? {
-                if here.get(&id) != Some(&size) {
-                    parity::note_absent(conn, (no, mounted.row.id))?;
-                }
+        let (here, mut told): (HashMap<BlockId, u64>, _) = (listed.iter().copied().collect(), HashSet::new());
+        for (no, id, size) in blocks::copies_on(conn, mounted.row.id)? {
+            told.insert(id);
+            if here.get(&id) != Some(&size) {
+                parity::note_absent(conn, (no, mounted.row.id))?;
             }
         }
         for (id, size) in listed {
             match parity::known(conn, id)? {
                 None => orphans.push((mounted.row.id, id, size)),
-                Some((no, known)) if with_copies && known == size => parity::put_found_copy(conn, no, mounted.row.id)?,
+                Some((no, known)) if known == size && !told.contains(&id) => {
+                    settle(mounted, id)?;
+                    parity::put_found_copy(conn, no, mounted.row.id)?;
+                }
                 Some(_) => {}
             }
         }
@@ -62,14 +62,9 @@ pub(super) fn adopt_blocks(
     let mut parities = Vec::new();
     for (volume, id, size) in orphans {
         let Some(mounted) = repository.volume(volume) else { continue };
-        let (store, is_locked) = (Arc::clone(mounted.store()), mounted.is_locked_for_writing());
-        let name = name_of(repository, volume);
-        match read_orphan(store.as_ref(), id, (ours, algo)) {
+        match read_orphan(mounted.store().as_ref(), id, (ours, algo)) {
             Ok(orphan) => {
-                // Who wrote it may have died before its name was durable.
-                if is_locked {
-                    store.settle(&layout::block_key(&id)).map_err(EngineError::store(&name))?;
-                }
+                settle(mounted, id)?;
                 match orphan {
                     Orphan::Block(table) => adopt_block(repository, (id, size, volume), table)?,
                     Orphan::Parity(table) => parities.push((id, size, volume, table)),
@@ -87,6 +82,14 @@ pub(super) fn adopt_blocks(
     }
     tx.commit().map_err(CatalogError::from)?;
     Ok(())
+}
+
+/// Who wrote a file may have died before its name was durable.
+fn settle(mounted: &Mounted, id: BlockId) -> Result<()> {
+    if !mounted.is_locked_for_writing() {
+        return Ok(());
+    }
+    mounted.store().settle(&layout::block_key(&id)).map_err(EngineError::store(&mounted.row.name))
 }
 
 fn adopt_block(

@@ -23,12 +23,13 @@ use super::parity::retire::delete_retired;
 use super::protect::update_indexes;
 use super::repository::{Mounted, Repository};
 use crate::catalog::runs::{self, Run, RunState};
+use crate::catalog::settings::{self, Doubt};
+use crate::catalog::volumes;
 use crate::catalog::{Catalog, CatalogError};
-use crate::catalog::{settings, volumes};
 use crate::codec::hash::Hasher;
 use crate::format::container::FormatError;
 use crate::format::layout::{self, ManifestCopy};
-use crate::model::ids::{RunSeq, RunUuid};
+use crate::model::ids::{RunSeq, RunUuid, VolumeId};
 use crate::model::limits::NUMBER_MAX;
 use crate::model::params::HashAlgo;
 use crate::volume::store::{Object, Store, StoreError};
@@ -49,8 +50,13 @@ pub fn recover(repository: &mut Repository, observer: &dyn Observer) -> Result<(
     let is_unclean = newest.is_some_and(|run| run.state != RunState::Complete);
     let forward = roll_forward(repository, observer, true)?;
     forward.problems.iter().for_each(|problem| observer.warn(problem));
-    if is_unclean || forward.has_gaps {
-        adopt_blocks(repository, (&Mounted::is_locked_for_writing, false), observer)?;
+    let is_doubtful = is_unclean || forward.has_gaps;
+    let failed = in_doubt(repository, Doubt::Failed)?;
+    if is_doubtful || !failed.is_empty() {
+        let is_asked =
+            |mounted: &Mounted| mounted.is_locked_for_writing() && (is_doubtful || failed.contains(&mounted.row.id));
+        adopt_blocks(repository, &is_asked, observer)?;
+        no_more_in_doubt(repository, (&failed, Doubt::Failed))?;
         for run in runs::open_ones(repository.catalog.conn())? {
             runs::set_state(repository.catalog.conn(), run.seq, RunState::Aborted)?;
         }
@@ -107,18 +113,29 @@ fn look_again(repository: &mut Repository, observer: &dyn Observer) -> Result<()
         set_all_unseen(repository)?;
         settings::set_protecting(repository.catalog.conn(), false)?;
     }
-    let mut unseen = BTreeSet::new();
-    for mounted in &repository.mounted {
-        if settings::is_unseen(repository.catalog.conn(), mounted.row.id)? {
-            unseen.insert(mounted.row.id);
-        }
-    }
+    let unseen = in_doubt(repository, Doubt::Unseen)?;
     if unseen.is_empty() {
         return Ok(());
     }
-    adopt_blocks(repository, (&|mounted| unseen.contains(&mounted.row.id), true), observer)?;
-    for mounted in repository.writable().filter(|mounted| unseen.contains(&mounted.row.id)) {
-        settings::set_unseen(repository.catalog.conn(), mounted.row.id, false)?;
+    adopt_blocks(repository, &|mounted| unseen.contains(&mounted.row.id), observer)?;
+    no_more_in_doubt(repository, (&unseen, Doubt::Unseen))
+}
+
+/// The volumes that are here and in doubt.
+fn in_doubt(repository: &Repository, doubt: Doubt) -> Result<BTreeSet<VolumeId>> {
+    let mut found = BTreeSet::new();
+    for mounted in &repository.mounted {
+        if settings::is_in_doubt(repository.catalog.conn(), mounted.row.id, doubt)? {
+            found.insert(mounted.row.id);
+        }
+    }
+    Ok(found)
+}
+
+/// What lies on these was taken in; where others may write meanwhile they are looked at again.
+fn no_more_in_doubt(repository: &Repository, (volumes, doubt): (&BTreeSet<VolumeId>, Doubt)) -> Result<()> {
+    for mounted in repository.writable().filter(|mounted| volumes.contains(&mounted.row.id)) {
+        settings::set_doubt(repository.catalog.conn(), (mounted.row.id, doubt), false)?;
     }
     Ok(())
 }
@@ -126,7 +143,7 @@ fn look_again(repository: &mut Repository, observer: &dyn Observer) -> Result<()
 fn set_all_unseen(repository: &Repository) -> Result<()> {
     let rows = repository.mounted.iter().map(|mounted| &mounted.row).chain(&repository.away);
     for row in rows {
-        settings::set_unseen(repository.catalog.conn(), row.id, true)?;
+        settings::set_doubt(repository.catalog.conn(), (row.id, Doubt::Unseen), true)?;
     }
     Ok(())
 }
