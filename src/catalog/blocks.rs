@@ -1,7 +1,7 @@
-//! Blocks, their segments and chunks: registering what is durable, finding a chunk by its identity, and a block's
-//! state when it is found damaged.
+//! Blocks, their segments and chunks: registering what is durable, and a block's state when it is found damaged.
 
 use super::error::{CatalogError, Result};
+use super::keys::{self, Key, Keyed};
 use crate::format::block::{BlockTable, SegmentEntry};
 use crate::format::manifest::BlockRecord;
 use crate::model::ids::{BlockId, BlockNo, ChunkId, ChunkNo, RunSeq, SegmentNo, VolumeId, VolumeUuid};
@@ -24,15 +24,6 @@ pub struct NewBlock {
     pub numbers: Vec<ChunkNo>,
     /// The complete run whose manifest lists it; `None` until there is one.
     pub listed_by: Option<RunSeq>,
-}
-
-/// A chunk that the catalog has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KnownChunk {
-    /// Its number.
-    pub no: ChunkNo,
-    /// Its bytes can be relied on: a sound block on a volume that is not given up.
-    pub is_usable: bool,
 }
 
 /// Registers a durable block; registering it again adds only its copies.
@@ -58,18 +49,20 @@ pub fn register(conn: &Connection, block: &NewBlock) -> Result<BlockNo> {
     if known.is_some() && !is_placeless {
         return Ok(no);
     }
-    let mut numbers = block.numbers.iter();
+    let (mut numbers, mut new) = (block.numbers.iter(), Vec::with_capacity(block.numbers.len()));
     for segment in &block.table.segments {
-        register_segment(conn, no, segment, &mut numbers)?;
+        register_segment(conn, (no, segment), &mut numbers, &mut new)?;
     }
+    new.sort_unstable();
+    keys::put(conn, Keyed::Chunks, new)?;
     Ok(no)
 }
 
 fn register_segment(
     conn: &Connection,
-    block: BlockNo,
-    segment: &SegmentEntry,
+    (block, segment): (BlockNo, &SegmentEntry),
     numbers: &mut std::slice::Iter<'_, ChunkNo>,
+    new: &mut Vec<(Key, i64)>,
 ) -> Result<()> {
     conn.prepare_cached("INSERT INTO segments(block, off, stored, raw, codec) VALUES(?1, ?2, ?3, ?4, ?5)")?
         .execute(params![block.0, segment.offset.cast_signed(), segment.stored_len, segment.raw_len, segment.codec])?;
@@ -82,6 +75,8 @@ fn register_segment(
         let no = numbers.next().ok_or_else(|| CatalogError::damaged("a block with fewer numbers than chunks"))?;
         if add.execute(params![no.0, id.0, seg, offset, len])? == 0 {
             relocate(conn, *no, (seg, offset, *len))?;
+        } else {
+            new.push((keys::key_of(&id.0), no.0));
         }
         offset += i64::from(*len);
     }
@@ -122,22 +117,6 @@ pub fn number_of(conn: &Connection, id: BlockId) -> Result<Option<BlockNo>> {
         .optional()?)
 }
 
-/// Looks a chunk up by identity. `avoid` are volumes that failed in this process.
-pub fn find_chunk(conn: &Connection, id: &ChunkId, avoid: &[VolumeId]) -> Result<Option<KnownChunk>> {
-    match find_place(conn, id)? {
-        Some((no, segment)) => Ok(Some(KnownChunk { no, is_usable: is_segment_usable(conn, segment, avoid)? })),
-        None => Ok(None),
-    }
-}
-
-/// A chunk's number and the segment of its first place; segment 0 when only its name is known.
-pub fn find_place(conn: &Connection, id: &ChunkId) -> Result<Option<(ChunkNo, SegmentNo)>> {
-    Ok(conn
-        .prepare_cached("SELECT no, seg FROM chunks WHERE substr(id, 1, 8) = ?1 AND id = ?2")?
-        .query_row(params![&id.0[..8], id.0], |row| Ok((ChunkNo(row.get(0)?), SegmentNo(row.get(1)?))))
-        .optional()?)
-}
-
 /// Whether a segment's bytes can be relied on: a sound block on a volume that is not given up and not in `avoid`.
 pub fn is_segment_usable(conn: &Connection, segment: SegmentNo, avoid: &[VolumeId]) -> Result<bool> {
     let mut select = conn.prepare_cached(
@@ -158,55 +137,6 @@ pub fn is_segment_usable(conn: &Connection, segment: SegmentNo, avoid: &[VolumeI
 pub fn block_of(conn: &Connection, segment: SegmentNo) -> Result<BlockNo> {
     let mut select = conn.prepare_cached("SELECT block FROM segments WHERE id = ?1")?;
     Ok(select.query_row([segment.0], |row| row.get(0).map(BlockNo)).optional()?.unwrap_or(BlockNo(0)))
-}
-
-/// The first chunk number that is free.
-pub fn next_chunk_no(conn: &Connection) -> Result<ChunkNo> {
-    Ok(conn.query_row("SELECT coalesce(max(no), 0) + 1 FROM chunks", [], |row| row.get(0).map(ChunkNo))?)
-}
-
-/// Numbers for the chunks of a block that was found on a volume: known ones keep theirs.
-pub fn numbers_for(conn: &Connection, table: &BlockTable) -> Result<Vec<ChunkNo>> {
-    let mut next = next_chunk_no(conn)?;
-    let mut fresh: std::collections::HashMap<ChunkId, ChunkNo> = std::collections::HashMap::new();
-    let mut numbers = Vec::with_capacity(table.chunk_count());
-    for (id, _) in table.segments.iter().flat_map(|segment| &segment.chunks) {
-        let no = match (fresh.get(id), find_chunk(conn, id, &[])?) {
-            (Some(no), _) => *no,
-            (None, Some(known)) => known.no,
-            (None, None) => {
-                let no = next;
-                next = ChunkNo(next.0.saturating_add(1));
-                fresh.insert(*id, no);
-                no
-            }
-        };
-        numbers.push(no);
-    }
-    Ok(numbers)
-}
-
-/// Makes a chunk known by name, without bytes, so that contents can refer to it.
-pub fn put_placeless_chunk(conn: &Connection, no: ChunkNo, (id, len): (&ChunkId, u32)) -> Result<()> {
-    conn.prepare_cached("INSERT INTO chunks(no, id, seg, off, len) VALUES(?1, ?2, 0, 0, ?3)")?
-        .execute(params![no.0, id.0, len])?;
-    Ok(())
-}
-
-/// The identity and length of a chunk number.
-pub fn chunk(conn: &Connection, no: ChunkNo) -> Result<Option<(ChunkId, u32)>> {
-    Ok(conn
-        .prepare_cached("SELECT id, len FROM chunks WHERE no = ?1")?
-        .query_row([no.0], |row| Ok((ChunkId(row.get(0)?), row.get(1)?)))
-        .optional()?)
-}
-
-/// The number of a chunk's identity.
-pub fn chunk_number(conn: &Connection, id: &ChunkId) -> Result<Option<ChunkNo>> {
-    Ok(conn
-        .prepare_cached("SELECT no FROM chunks WHERE substr(id, 1, 8) = ?1 AND id = ?2")?
-        .query_row(params![&id.0[..8], id.0], |row| row.get(0).map(ChunkNo))
-        .optional()?)
 }
 
 /// Hands every block that no manifest lists to `each`, with its table rebuilt from the rows.

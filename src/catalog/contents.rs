@@ -1,18 +1,20 @@
 //! Distinct contents and their extents of chunk numbers. Facts: a content may be there before any version names it.
 
 use super::error::{CatalogError, Result};
+use super::keys::{self, Keyed};
 use crate::model::content::{Content, Extent};
 use crate::model::ids::{ChunkNo, ContentId, FileHash};
 use crate::model::limits::EXTENT_CHUNKS_MAX;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+pub(super) const FIND: &str = "SELECT c.id FROM content_keys k CROSS JOIN contents c ON c.id = k.content
+     WHERE k.key = ?1 AND c.hash = ?2 AND c.size = ?3";
+
 /// The content with this hash and size, if there is one.
 pub fn find(conn: &Connection, hash: FileHash, size: u64) -> Result<Option<ContentId>> {
     Ok(conn
-        .prepare_cached(
-            "SELECT id FROM contents WHERE substr(hash, 1, 8) = substr(?1, 1, 8) AND hash = ?1 AND size = ?2",
-        )?
-        .query_row(params![hash.0, size.cast_signed()], |row| row.get(0).map(ContentId))
+        .prepare_cached(FIND)?
+        .query_row(params![keys::key_of(&hash.0), hash.0, size.cast_signed()], |row| row.get(0).map(ContentId))
         .optional()?)
 }
 
@@ -21,19 +23,59 @@ pub fn put(conn: &Connection, content: &Content) -> Result<ContentId> {
     if let Some(id) = find(conn, content.hash, content.size)? {
         return Ok(id);
     }
+    let id = next_id(conn)?;
+    insert(conn, id, content)?;
+    keys::put(conn, Keyed::Contents, [(keys::key_of(&content.hash.0), id.0)])?;
+    Ok(id)
+}
+
+/// Gives each content of `wanted` its number, adding those that are new, which `content` brings in full. They are stored in
+/// the order of `wanted`; they are looked for, and their keys added, in the order of their hashes.
+pub fn put_many(
+    conn: &Connection,
+    wanted: &[(FileHash, u64)],
+    content: &mut dyn FnMut(usize) -> Result<Content>,
+) -> Result<Vec<ContentId>> {
+    let mut order: Vec<usize> = (0..wanted.len()).collect();
+    order.sort_unstable_by_key(|at| (wanted[*at], *at));
+    let base = next_id(conn)?;
+    let mut numbers = vec![base; wanted.len()];
+    let mut new = vec![false; wanted.len()];
+    let mut before: Option<usize> = None;
+    for at in order {
+        let (hash, size) = wanted[at];
+        if let Some(before) = before.filter(|before| wanted[*before] == wanted[at]) {
+            numbers[at] = numbers[before];
+        } else if let Some(known) = find(conn, hash, size)? {
+            numbers[at] = known;
+        } else {
+            // Numbers of those that are known already stay unused.
+            numbers[at] = ContentId(base.0 + i64::try_from(at).unwrap_or(i64::MAX));
+            new[at] = true;
+            keys::put(conn, Keyed::Contents, [(keys::key_of(&hash.0), numbers[at].0)])?;
+        }
+        before = Some(at);
+    }
+    for (at, id) in numbers.iter().enumerate().filter(|(at, _)| new[*at]) {
+        insert(conn, *id, &content(at)?)?;
+    }
+    Ok(numbers)
+}
+
+fn next_id(conn: &Connection) -> Result<ContentId> {
+    let mut last = conn.prepare_cached("SELECT coalesce(max(id), 0) + 1 FROM contents")?;
+    Ok(last.query_row([], |row| row.get(0).map(ContentId))?)
+}
+
+fn insert(conn: &Connection, id: ContentId, content: &Content) -> Result<()> {
     let (chunk, n) = content.extents.first().map_or((0, 0), |first| (first.chunk.0, first.n));
-    conn.prepare_cached("INSERT INTO contents(size, hash, chunk, n) VALUES(?1, ?2, ?3, ?4)")?.execute(params![
-        content.size.cast_signed(),
-        content.hash.0,
-        chunk,
-        n
-    ])?;
-    let id = conn.last_insert_rowid();
+    conn.prepare_cached("INSERT INTO contents(id, size, hash, chunk, n) VALUES(?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![id.0, content.size.cast_signed(), content.hash.0, chunk, n])?;
     let mut put = conn.prepare_cached("INSERT INTO extents(content, at, chunk, n) VALUES(?1, ?2, ?3, ?4)")?;
     for extent in content.extents.iter().skip(1) {
-        put.execute(params![id, extent.at.cast_signed(), extent.chunk.0, extent.n])?;
+        put.execute(params![id.0, extent.at.cast_signed(), extent.chunk.0, extent.n])?;
     }
-    Ok(ContentId(id))
+    Ok(())
 }
 
 /// The hash of a content.
@@ -121,6 +163,49 @@ impl ExtentBuilder {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::test_plans::catalog;
+
+    /// A content of one chunk; those of one `seed` and size are equal, those of 10 * n to 10 * n + 9 share their key.
+    fn content(seed: u8, size: u64) -> Content {
+        let mut hash = [seed / 10; 32];
+        hash[31] = seed;
+        let extents = vec![
+            Extent { at: 0, chunk: ChunkNo(i64::from(seed) + 1), n: 1 },
+            Extent { at: 1, chunk: ChunkNo(0), n: 1 },
+        ];
+        Content { size, hash: FileHash(hash), extents }
+    }
+
+    #[test]
+    fn many_at_a_time_get_the_numbers_that_they_would_get_one_by_one_but_for_gaps() {
+        let (_dir, catalog) = catalog();
+        let conn = catalog.conn();
+        let before: Vec<Content> = [250, 31, 7].map(|seed| content(seed, 5)).to_vec();
+        let known: Vec<ContentId> = before.iter().map(|content| put(conn, content).unwrap()).collect();
+        assert_eq!(known, [1, 2, 3].map(ContentId));
+        // New, known, the same again, another size, one that shares its key with both; and the smallest hash last.
+        let seeds = [(90, 5), (31, 5), (90, 5), (31, 6), (33, 5), (7, 5), (95, 5), (90, 5), (0, 5)];
+        let wanted: Vec<Content> = seeds.iter().map(|(seed, size)| content(*seed, *size)).collect();
+        let keys: Vec<_> = wanted.iter().map(|content| (content.hash, content.size)).collect();
+        let mut brought = Vec::new();
+        let numbers = put_many(conn, &keys, &mut |at| {
+            brought.push(at);
+            Ok(wanted[at].clone())
+        })
+        .unwrap();
+        assert_eq!(numbers, [4, 2, 4, 7, 8, 3, 10, 4, 12].map(ContentId));
+        assert_eq!(brought, [0, 3, 4, 6, 8], "each new one once, in its order");
+        for (content, id) in wanted.iter().zip(&numbers).chain(before.iter().zip(&known)) {
+            assert_eq!(get(conn, *id).unwrap(), *content);
+            assert_eq!(find(conn, content.hash, content.size).unwrap(), Some(*id));
+            assert_eq!(put(conn, content).unwrap(), *id);
+        }
+        assert_eq!(find(conn, content(34, 5).hash, 5).unwrap(), None);
+        assert_eq!(put_many(conn, &[], &mut |_| panic!("none was asked for")).unwrap(), []);
+        let count =
+            |table: &str| conn.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get::<_, i64>(0));
+        assert_eq!([count("contents").unwrap(), count("content_keys").unwrap()], [8, 8]);
+    }
 
     #[test]
     fn consecutive_chunks_share_an_extent_up_to_its_bound_and_zeros_join() {

@@ -2,6 +2,7 @@
 //! closing them by other means would drop SQLite's locks.
 
 use super::error::{CatalogError, Result};
+use super::keys;
 use super::settings::Settings;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
@@ -18,15 +19,16 @@ pub const CATALOG_HEAD_LEN: usize = 72;
 /// What the names of the files beside a catalog end in.
 pub const CATALOG_ENDINGS: [&str; 4] = ["-wal", "-shm", "-journal", ".lock"];
 /// The schema that this release writes. It reads those before as they are.
-const SCHEMA_VERSION: i64 = 4;
+const SCHEMA_VERSION: i64 = 5;
 /// What brings a catalog from schema 1 to 2, and so on.
-const STEPS: [&str; 3] = [
+const STEPS: [&str; 4] = [
     "ALTER TABLE runs ADD COLUMN selected INTEGER; ALTER TABLE runs ADD COLUMN roots TEXT;",
     // Nothing to change: a release that knows neither further copies nor removed volumes must not write it.
     "",
     "ALTER TABLE parity_groups ADD COLUMN uuid BLOB;
      CREATE UNIQUE INDEX parity_groups_by_uuid ON parity_groups(uuid);
      CREATE INDEX parity_members_by_block ON parity_members(block);",
+    keys::STEP,
 ];
 /// How long a statement waits for another process's transaction.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(20);
@@ -120,6 +122,7 @@ impl Catalog {
             return Err(CatalogError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
         }
         configure(&conn)?;
+        see_as_newer(&conn, found)?;
         let settings = Settings::load(&conn)?;
         Ok(Self { conn, path: path.to_owned(), settings })
     }
@@ -144,6 +147,7 @@ impl Catalog {
     pub fn reader(&self) -> Result<Self> {
         let conn = connect(&self.path)?;
         configure(&conn)?;
+        see_as_newer(&conn, pragma(&conn, "user_version", &self.path)?)?;
         conn.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
         Ok(Self { conn, path: self.path.clone(), settings: self.settings.clone() })
     }
@@ -270,6 +274,11 @@ fn configure(conn: &Connection) -> Result<()> {
     conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     conn.pragma_update(None, "temp_store", "memory")?;
     Ok(())
+}
+
+/// Lets this connection read an older schema by the names of the newer one, where it could not otherwise.
+fn see_as_newer(conn: &Connection, found: i64) -> Result<()> {
+    if found < 5 { Ok(conn.execute_batch(keys::OLDER_VIEWS)?) } else { Ok(()) }
 }
 
 fn pragma(conn: &Connection, name: &str, path: &Path) -> Result<i64> {

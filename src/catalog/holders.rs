@@ -9,12 +9,10 @@ use rusqlite::{Connection, params};
 const LIKE_MAX: usize = 9;
 
 const BLOCKS_LIKE: &str = "SELECT id, name FROM blocks WHERE name BETWEEN ?1 AND ?2 ORDER BY name";
-const CHUNKS_LIKE: &str =
-    "SELECT no, id FROM chunks WHERE substr(id, 1, 8) BETWEEN substr(?1, 1, 8) AND substr(?2, 1, 8)
-     AND id BETWEEN ?1 AND ?2";
-const CONTENTS_LIKE: &str =
-    "SELECT id FROM contents WHERE substr(hash, 1, 8) BETWEEN substr(?1, 1, 8) AND substr(?2, 1, 8)
-     AND hash BETWEEN ?1 AND ?2";
+pub(super) const CHUNKS_LIKE: &str = "SELECT c.no, c.id FROM chunk_keys k CROSS JOIN chunks c ON c.no = k.chunk
+     WHERE k.key BETWEEN substr(?1, 1, 8) AND substr(?2, 1, 8) AND c.id BETWEEN ?1 AND ?2";
+pub(super) const CONTENTS_LIKE: &str = "SELECT c.id FROM content_keys k CROSS JOIN contents c ON c.id = k.content
+     WHERE k.key BETWEEN substr(?1, 1, 8) AND substr(?2, 1, 8) AND c.hash BETWEEN ?1 AND ?2";
 const BLOCKS_ON: &str = "SELECT block FROM copies WHERE volume = ?1 ORDER BY block";
 const SEGMENTS_OF: &str = "SELECT id FROM segments WHERE block = ?1 ORDER BY off";
 const CHUNKS_IN: &str =

@@ -6,6 +6,7 @@
 
 pub mod blocks;
 pub mod changes;
+pub mod chunks;
 pub mod contents;
 pub mod damage;
 pub mod digests;
@@ -14,6 +15,7 @@ pub mod handle;
 pub mod history;
 pub mod holders;
 pub mod interned;
+pub mod keys;
 pub mod losses;
 pub mod parity;
 pub mod pending;

@@ -1,4 +1,4 @@
--- The catalog, schema 4. Facts may be written at any time and mean nothing until a version names them;
+-- The catalog, schema 5. Facts may be written at any time and mean nothing until a version names them;
 -- live, past and a run's state 'complete' are written by the one transaction that completes a run.
 CREATE TABLE meta(key TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE sources(
@@ -33,8 +33,9 @@ CREATE TABLE segments(
 -- seg 0: known by name from a manifest, its bytes are not.
 CREATE TABLE chunks(
   no INTEGER PRIMARY KEY, id BLOB NOT NULL, seg INTEGER NOT NULL, off INTEGER NOT NULL, len INTEGER NOT NULL) STRICT;
-CREATE INDEX chunks_by_id ON chunks(substr(id, 1, 8));
 CREATE INDEX chunks_by_segment ON chunks(seg);
+-- The first 8 bytes of each id. A table, since it is filled in its own order.
+CREATE TABLE chunk_keys(key BLOB NOT NULL, chunk INTEGER NOT NULL, PRIMARY KEY(key, chunk)) STRICT, WITHOUT ROWID;
 -- Further places of a chunk, used when the first one is damaged or away.
 CREATE TABLE chunk_more(
   no INTEGER NOT NULL, seg INTEGER NOT NULL, off INTEGER NOT NULL, PRIMARY KEY(no, seg, off)) STRICT, WITHOUT ROWID;
@@ -42,8 +43,9 @@ CREATE INDEX chunk_more_by_segment ON chunk_more(seg);
 -- The first extent lies in the row; chunk 0 stands for zeros, n 0 for an empty file.
 CREATE TABLE contents(
   id INTEGER PRIMARY KEY, size INTEGER NOT NULL, hash BLOB NOT NULL, chunk INTEGER NOT NULL, n INTEGER NOT NULL) STRICT;
-CREATE INDEX contents_by_hash ON contents(substr(hash, 1, 8));
 CREATE INDEX contents_by_chunk ON contents(chunk);
+-- The first 8 bytes of each hash.
+CREATE TABLE content_keys(key BLOB NOT NULL, content INTEGER NOT NULL, PRIMARY KEY(key, content)) STRICT, WITHOUT ROWID;
 -- Second and later extents.
 CREATE TABLE extents(
   content INTEGER NOT NULL, at INTEGER NOT NULL, chunk INTEGER NOT NULL, n INTEGER NOT NULL,

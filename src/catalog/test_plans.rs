@@ -24,13 +24,16 @@ pub(super) fn catalog() -> (tempfile::TempDir, Catalog) {
 /// Panics if a statement would go through a whole table or index of the catalog.
 pub(super) fn assert_by_index(statements: &[&str]) {
     let (_dir, catalog) = catalog();
-    for sql in statements {
-        let mut select = catalog.conn().prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-        let count = select.parameter_count();
-        let values = vec![rusqlite::types::Value::Blob(vec![0; 8]); count];
-        let steps = select.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
-        for step in steps.map(Result::unwrap) {
-            assert!(!step.starts_with("SCAN") || ["SCAN hit"].contains(&step.as_str()), "{step}: {sql}");
-        }
+    statements.iter().for_each(|sql| assert_plan(catalog.conn(), sql));
+}
+
+/// The same for one statement, with the schema that is there.
+pub(super) fn assert_plan(conn: &rusqlite::Connection, sql: &str) {
+    let mut select = conn.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+    let count = select.parameter_count();
+    let values = vec![rusqlite::types::Value::Blob(vec![0; 8]); count];
+    let steps = select.query_map(rusqlite::params_from_iter(values), |row| row.get::<_, String>(3)).unwrap();
+    for step in steps.map(Result::unwrap) {
+        assert!(!step.starts_with("SCAN") || ["SCAN hit"].contains(&step.as_str()), "{step}: {sql}");
     }
 }

@@ -60,6 +60,9 @@ pub struct ApplyRun {
     pub prev: Option<RunSeq>,
 }
 
+/// `first_run`, then [`VERSION_COLUMNS`].
+const LIVE_ROW: &str = "SELECT first_run, mode, owner, size, mtime_ns, btime_ns, obj, link, attr, flags FROM live
+     WHERE dir = ?1 AND name = ?2";
 const INSERT_LIVE: &str = "INSERT INTO live(dir, name, first_run, mode, owner, size, mtime_ns, btime_ns, obj, link,
      attr, flags, ctime_ns, ino, nlink, marks)
      VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
@@ -71,9 +74,7 @@ const UPDATE_LIVE_SAME_OBJECT: &str = "UPDATE live SET first_run = ?3, mode = ?4
      mtime_ns = ?7, btime_ns = ?8, link = ?10, attr = ?11, flags = ?12, ctime_ns = ?13, ino = ?14, nlink = ?15,
      marks = ?16 WHERE dir = ?1 AND name = ?2 AND obj IS ?9";
 const BURY: &str = "INSERT INTO past(dir, name, first_run, last_run, why, mode, owner, size, mtime_ns, btime_ns, obj,
-     link, attr, flags)
-     SELECT dir, name, first_run, ?3, ?4, mode, owner, size, mtime_ns, btime_ns, obj, link, attr, flags
-     FROM live WHERE dir = ?1 AND name = ?2";
+     link, attr, flags) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
 /// Whether nothing but the names of owner and group is another. Numbers are what a file has; a name enters with the next
 /// version, so that a user's new name, or a release that records names, rewrites nothing.
@@ -183,7 +184,7 @@ impl<'c> Applier<'c> {
             self.counts.metadata += 1;
         }
         self.digest.remove(old_hash);
-        self.bury(place, first_run, EndReason::Modified)?;
+        self.bury(place, (&old, first_run), EndReason::Modified)?;
         self.digest.add(new_hash);
         // A column that is not set costs its index nothing.
         let update = if old.object == stored.object { UPDATE_LIVE_SAME_OBJECT } else { UPDATE_LIVE };
@@ -218,8 +219,7 @@ impl<'c> Applier<'c> {
     }
 
     fn live_row(&self, place: Place<'_>) -> Result<Option<(StoredVersion, i64)>> {
-        let sql = format!("SELECT first_run, {VERSION_COLUMNS} FROM live WHERE dir = ?1 AND name = ?2");
-        let mut select = self.conn.prepare_cached(&sql)?;
+        let mut select = self.conn.prepare_cached(LIVE_ROW)?;
         let mut rows = select.query(params![place.dir_id.0, place.name])?;
         match rows.next()? {
             Some(row) => Ok(Some((StoredVersion::from_row(row, 1)?, row.get(0)?))),
@@ -227,13 +227,27 @@ impl<'c> Applier<'c> {
         }
     }
 
-    /// Copies a version from `live` to `past`; its row in `live` is left to the caller.
-    fn bury(&self, place: Place<'_>, first_run: i64, why: EndReason) -> Result<()> {
+    /// Puts a version that was read from `live` into `past`; its row in `live` is left to the caller.
+    fn bury(&self, place: Place<'_>, (old, first_run): (&StoredVersion, i64), why: EndReason) -> Result<()> {
         let last_run = self.run.prev.filter(|prev| prev.0 >= first_run);
         let last_run = last_run.ok_or(CatalogError::Contradiction("one run changes a path twice"))?;
-        let copied =
-            self.conn.prepare_cached(BURY)?.execute(params![place.dir_id.0, place.name, last_run.0, why as u8])?;
-        if copied == 1 { Ok(()) } else { Err(CatalogError::damaged("a row that ends is not there")) }
+        self.conn.prepare_cached(BURY)?.execute(params![
+            place.dir_id.0,
+            place.name,
+            first_run,
+            last_run.0,
+            why as u8,
+            old.st_mode(),
+            old.owner,
+            old.size.cast_signed(),
+            old.mtime_ns,
+            old.btime_ns,
+            old.object,
+            old.link,
+            old.attr,
+            old.flags(),
+        ])?;
+        Ok(())
     }
 
     fn touch(&self, place: Place<'_>, (detection, btime_ns): (Detection, Option<i64>)) -> Result<()> {
@@ -297,7 +311,7 @@ impl<'c> Applier<'c> {
             return Ok(None);
         };
         self.digest.remove(old.resolve(self.conn)?.row_hash(&path::join(place.dir, place.name)));
-        self.bury(place, first_run, reason)?;
+        self.bury(place, (&old, first_run), reason)?;
         self.conn
             .prepare_cached("DELETE FROM live WHERE dir = ?1 AND name = ?2")?
             .execute(params![place.dir_id.0, place.name])?;

@@ -5,24 +5,18 @@
 use super::block_file::ReadError;
 use super::manifest_file::ManifestReader;
 use crate::catalog::blocks::{self, NewBlock};
-use crate::catalog::contents::{self, ExtentBuilder};
-use crate::catalog::row::StoredObject;
+use crate::catalog::chunks;
 use crate::catalog::runs::{self, Run, RunState};
 use crate::catalog::settings;
-use crate::catalog::versions::{Applier, ApplyRun, Change, live_version};
+use crate::catalog::versions::{Applier, ApplyRun};
 use crate::catalog::volumes;
 use crate::catalog::{CatalogError, Connection, pending};
 use crate::format::bytes::Reader;
 use crate::format::container::FormatError;
 use crate::format::manifest::{BlockRecord, DictionaryRun, Encoding, ManifestMeta, ManifestVolume, SectionTag};
-use crate::format::manifest_rows::{ContentOp, PutRow, Row, RowDecoder};
-use crate::model::content::{Content, Extent};
-use crate::model::entry::EntryKind;
-use crate::model::ids::{ChunkId, ChunkNo, ContentId, FileHash, RunSeq, SourceId, StateDigest};
-use crate::model::limits::{NUMBER_MAX, PIECES_MAX};
+use crate::model::ids::{ChunkId, ChunkNo, RunSeq, SourceId, StateDigest};
+use crate::model::limits::NUMBER_MAX;
 use crate::model::params::Reserve;
-use crate::model::path;
-use crate::model::version::Object;
 use std::collections::{HashMap, HashSet};
 
 /// Why a manifest could not be applied.
@@ -63,7 +57,7 @@ impl From<FormatError> for ApplyError {
     }
 }
 
-type Result<T> = std::result::Result<T, ApplyError>;
+pub(super) type Result<T> = std::result::Result<T, ApplyError>;
 
 /// Reads the head of a manifest: its first section.
 pub fn read_meta(reader: &mut ManifestReader<'_>) -> std::result::Result<ManifestMeta, ReadError> {
@@ -77,15 +71,15 @@ pub fn read_meta(reader: &mut ManifestReader<'_>) -> std::result::Result<Manifes
 
 /// A manifest being applied.
 pub struct ManifestApply<'c> {
-    conn: &'c Connection,
-    meta: &'c ManifestMeta,
-    source: SourceId,
+    pub(super) conn: &'c Connection,
+    pub(super) meta: &'c ManifestMeta,
+    pub(super) source: SourceId,
     /// Catalog numbers of manifest numbers, where they differ.
-    remap: HashMap<i64, i64>,
+    pub(super) remap: HashMap<i64, i64>,
     /// Reserve of volumes that are met for the first time.
     reserve: Reserve,
     /// Paths of a full record.
-    present: HashSet<Vec<u8>>,
+    pub(super) present: HashSet<Vec<u8>>,
 }
 
 impl<'c> ManifestApply<'c> {
@@ -178,10 +172,12 @@ impl<'c> ManifestApply<'c> {
         while !fields.is_at_end() {
             let record = BlockRecord::decode(&mut fields)?;
             let mut numbers = Vec::with_capacity(record.numbers.len());
-            let chunks = record.table.segments.iter().flat_map(|segment| &segment.chunks);
+            let segments = record.table.segments.iter();
+            let ids: Vec<&ChunkId> = segments.flat_map(|segment| &segment.chunks).map(|(id, _)| id).collect();
+            let known = chunks::numbers_of(self.conn, &ids)?;
             let mut given = Given::default();
-            for ((id, _), no) in chunks.zip(&record.numbers) {
-                numbers.push(self.number_for(*no, id, &mut given)?);
+            for ((id, known), no) in ids.into_iter().zip(known).zip(&record.numbers) {
+                numbers.push(self.number_for(*no, (id, known), &mut given)?);
             }
             let known = record.volumes.iter().map(|uuid| volumes::put_named(self.conn, *uuid, self.reserve));
             let volumes_of = known.collect::<std::result::Result<_, _>>()?;
@@ -201,18 +197,19 @@ impl<'c> ManifestApply<'c> {
     }
 
     /// The catalog's number for a chunk that the manifest calls `no`: the one it has; else the same, when it is free.
-    fn number_for(&mut self, no: ChunkNo, id: &ChunkId, given: &mut Given) -> Result<ChunkNo> {
-        let known = match given.by_id.get(id) {
-            Some(known) => Some(*known),
-            None => blocks::chunk_number(self.conn, id)?,
-        };
-        let local = match known {
+    fn number_for(
+        &mut self,
+        no: ChunkNo,
+        (id, known): (&ChunkId, Option<ChunkNo>),
+        given: &mut Given,
+    ) -> Result<ChunkNo> {
+        let local = match given.by_id.get(id).copied().or(known) {
             Some(known) => known,
             None => {
                 let is_free = (1..=NUMBER_MAX).contains(&no.0)
                     && !given.used.contains(&no.0)
-                    && blocks::chunk(self.conn, no)?.is_none();
-                let fresh = if is_free { no } else { given.next(blocks::next_chunk_no(self.conn)?) };
+                    && chunks::get(self.conn, no)?.is_none();
+                let fresh = if is_free { no } else { given.next(chunks::next_no(self.conn)?) };
                 given.put(*id, fresh);
                 fresh
             }
@@ -229,145 +226,14 @@ impl<'c> ManifestApply<'c> {
             let run = DictionaryRun::decode(&mut fields)?;
             for (step, (id, len)) in (0_i64..).zip(&run.chunks) {
                 let no = ChunkNo(run.first.0.wrapping_add(step));
-                let local = self.number_for(no, id, &mut Given::default())?;
-                if blocks::chunk(self.conn, local)?.is_none() {
-                    blocks::put_placeless_chunk(self.conn, local, (id, *len))?;
+                let known = chunks::find_place(self.conn, id)?.map(|(known, _)| known);
+                let local = self.number_for(no, (id, known), &mut Given::default())?;
+                if chunks::get(self.conn, local)?.is_none() {
+                    chunks::put_placeless(self.conn, local, (id, *len))?;
                 }
             }
         }
         Ok(())
-    }
-
-    fn rows(&mut self, body: &[u8], applier: &mut Applier<'_>) -> Result<()> {
-        let mut decoder = RowDecoder::new(body);
-        let mut dir = Vec::new();
-        while let Some(row) = decoder.next_row()? {
-            match row {
-                Row::Dir(path) => dir = path,
-                Row::Put(row) => {
-                    if self.meta.encoding == Encoding::Full {
-                        self.present.insert(path::join(&dir, &row.name));
-                    }
-                    let (name, change) = self.put_change(&dir, *row)?;
-                    applier.apply(&dir, &name, &change)?;
-                }
-                Row::Touch { name, detection, btime_ns } => {
-                    applier.apply(&dir, &name, &Change::Touch { detection, btime_ns })?;
-                }
-                Row::End { name, reason } => {
-                    applier.apply(&dir, &name, &Change::End(reason))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn put_change(&self, dir: &[u8], row: PutRow) -> Result<(Vec<u8>, Change)> {
-        let PutRow { name, mut version, hash_is_chunk_id, same_content, detection, ops } = row;
-        if same_content {
-            let base = self.base_content(dir, &name)?;
-            let known = contents::get(self.conn, base)?;
-            (version.size, version.object) = (known.size, Object::Content(known.hash));
-            return Ok((name, Change::Put { version, content: Some(base), detection }));
-        }
-        let mut content = None;
-        if let Object::Content(hash) = version.object {
-            let (extents, first) = self.extents((dir, &name), &ops, version.size)?;
-            let hash = match first.filter(|_| hash_is_chunk_id) {
-                Some(first) => {
-                    let (id, _) = blocks::chunk(self.conn, first)?.ok_or(ApplyError::UnknownChunk(first.0))?;
-                    FileHash(id.0)
-                }
-                None => hash,
-            };
-            version.object = Object::Content(hash);
-            content = Some(contents::put(self.conn, &Content { size: version.size, hash, extents })?);
-        }
-        Ok((name, Change::Put { version, content, detection }))
-    }
-
-    /// The extents that `ops` make, which must cover exactly `size` bytes. A few bytes of a record may name any number of
-    /// pieces again and again: what passes the size or the bound ends it at once.
-    fn extents(
-        &self,
-        (dir, name): (&[u8], &[u8]),
-        ops: &[ContentOp],
-        size: u64,
-    ) -> Result<(Vec<Extent>, Option<ChunkNo>)> {
-        let mut builder = ExtentBuilder::default();
-        let mut first_chunk = None;
-        let mut count = 0;
-        let mut check = |builder: &ExtentBuilder| {
-            count += 1;
-            if builder.covered() > size || count > PIECES_MAX { Err(FormatError::Invalid("file size")) } else { Ok(()) }
-        };
-        let base = if ops.iter().any(|op| matches!(op, ContentOp::Copy { .. })) {
-            self.base_pieces(dir, name)?
-        } else {
-            Vec::new()
-        };
-        for op in ops {
-            match op {
-                ContentOp::Zeros { len } => {
-                    builder.push_zeros(*len);
-                    check(&builder)?;
-                }
-                ContentOp::Chunks { first, n } => {
-                    for step in 0..i64::from(*n) {
-                        let no = first.0.wrapping_add(step);
-                        let local = ChunkNo(self.remap.get(&no).copied().unwrap_or(no));
-                        first_chunk.get_or_insert(local);
-                        self.push(&mut builder, local)?;
-                        check(&builder)?;
-                    }
-                }
-                ContentOp::Copy { from, n } => {
-                    let range = usize::try_from(*from).ok().zip(usize::try_from(from.saturating_add(*n)).ok());
-                    let pieces = range.and_then(|(from, to)| base.get(from..to));
-                    for piece in pieces.ok_or(FormatError::Invalid("copy"))? {
-                        match piece {
-                            BasePiece::Chunk(no) => self.push(&mut builder, *no)?,
-                            BasePiece::Zeros(len) => builder.push_zeros(*len),
-                        }
-                        check(&builder)?;
-                    }
-                }
-            }
-        }
-        let (extents, found) = builder.finish();
-        if found != size {
-            return Err(FormatError::Invalid("file size").into());
-        }
-        Ok((extents, first_chunk))
-    }
-
-    fn push(&self, builder: &mut ExtentBuilder, no: ChunkNo) -> Result<()> {
-        let (_, len) = blocks::chunk(self.conn, no)?.ok_or(ApplyError::UnknownChunk(no.0))?;
-        builder.push_chunk(no, len);
-        Ok(())
-    }
-
-    /// The content that the path has in the base state.
-    fn base_content(&self, dir: &[u8], name: &[u8]) -> Result<ContentId> {
-        let old = live_version(self.conn, self.source, (dir, name))?;
-        match old.filter(|old| old.kind == EntryKind::File).map(|old| old.object) {
-            Some(StoredObject::Content(id)) => Ok(id),
-            _ => Err(FormatError::Invalid("copy").into()),
-        }
-    }
-
-    fn base_pieces(&self, dir: &[u8], name: &[u8]) -> Result<Vec<BasePiece>> {
-        let content = contents::get(self.conn, self.base_content(dir, name)?)?;
-        let mut pieces = Vec::new();
-        for (index, extent) in content.extents.iter().enumerate() {
-            if extent.chunk.0 == 0 {
-                let end = content.extents.get(index + 1).map_or(content.size, |next| next.at);
-                pieces.push(BasePiece::Zeros(end.saturating_sub(extent.at)));
-            } else {
-                pieces.extend((0..i64::from(extent.n)).map(|step| BasePiece::Chunk(ChunkNo(extent.chunk.0 + step))));
-            }
-        }
-        Ok(pieces)
     }
 }
 
@@ -389,9 +255,4 @@ impl Given {
     fn next(&self, floor: ChunkNo) -> ChunkNo {
         ChunkNo(floor.0.max(self.max + 1))
     }
-}
-
-enum BasePiece {
-    Chunk(ChunkNo),
-    Zeros(u64),
 }

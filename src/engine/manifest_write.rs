@@ -4,7 +4,7 @@
 use super::chunk_ranges::ChunkRanges;
 use super::manifest_file::ManifestSink;
 use crate::catalog::versions::{Applied, Change};
-use crate::catalog::{CatalogError, Connection, blocks, contents, places};
+use crate::catalog::{CatalogError, Connection, blocks, chunks, contents, places};
 use crate::format::manifest::{
     BlockRecord, DictionaryRun, ManifestMeta, ManifestVolume, SECTION_RAW_TARGET, SectionTag,
 };
@@ -187,7 +187,7 @@ impl ManifestEncoder<'_> {
         let (Object::Content(hash), [ContentOp::Chunks { first, n: 1 }]) = (&version.object, ops) else {
             return Ok(false);
         };
-        Ok(blocks::chunk(self.before, *first)?.is_some_and(|(id, _)| id.0 == hash.0))
+        Ok(chunks::get(self.before, *first)?.is_some_and(|(id, _)| id.0 == hash.0))
     }
 }
 

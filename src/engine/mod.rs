@@ -25,6 +25,7 @@ pub mod list_changes;
 pub mod local_time;
 pub mod ls;
 mod manifest_apply;
+mod manifest_apply_rows;
 pub mod manifest_file;
 mod manifest_write;
 mod missed;

@@ -7,6 +7,7 @@ use super::observer::Observer;
 use super::rebuild_catalog::RebuildReport;
 use super::recover::{Orphan, hash_object};
 use crate::catalog::blocks::{self, NewBlock};
+use crate::catalog::chunks;
 use crate::catalog::volumes::{self, VolumeState};
 use crate::catalog::{Catalog, CatalogError, parity, places, redundancy};
 use crate::format::block::BlockTable;
@@ -51,7 +52,7 @@ pub(super) fn compare_blocks(
             match orphan_table(volume.store().as_ref(), *block, report) {
                 Ok(Orphan::Parity(table)) => parities.push(((*block, *size, *id), table)),
                 Ok(Orphan::Block(table)) => {
-                    let numbers = blocks::numbers_for(&tx, &table)?;
+                    let numbers = chunks::numbers_for(&tx, &table)?;
                     let kind = ContainerKind::Block as u8;
                     let new =
                         NewBlock { id: *block, size: *size, kind, volumes: vec![*id], table, numbers, listed_by: None };

@@ -8,6 +8,7 @@ use super::init::{InitOptions, init};
 use super::observer::Silent;
 use super::repository::{Access, Repository};
 use crate::catalog::blocks::{self, NewBlock};
+use crate::catalog::chunks;
 use crate::catalog::contents::{self, ExtentBuilder};
 use crate::catalog::runs::{self, Run, RunState};
 use crate::catalog::versions::{self, Applier, ApplyRun, Change};
@@ -239,7 +240,7 @@ impl TestRepo {
     fn store_chunks(&mut self, nodes: &[(&str, Node)]) -> HashMap<ChunkId, ChunkNo> {
         let algo = self.repository.settings().hash;
         let conn = self.repository.catalog.conn();
-        let mut next = blocks::next_chunk_no(conn).unwrap();
+        let mut next = chunks::next_no(conn).unwrap();
         let (mut numbers, mut fresh) = (HashMap::new(), Vec::new());
         let files = nodes.iter().filter_map(|(_, node)| if let Node::File(file) = node { Some(file) } else { None });
         for bit in files.flat_map(|file| &file.bits) {
@@ -248,7 +249,7 @@ impl TestRepo {
             if numbers.contains_key(&id) {
                 continue;
             }
-            let no = match blocks::find_chunk(conn, &id, &[]).unwrap() {
+            let no = match chunks::find(conn, &id, &[]).unwrap() {
                 Some(known) => known.no,
                 None => {
                     fresh.push((next, bytes.clone()));
@@ -304,7 +305,7 @@ impl TestRepo {
     /// Number of a stored chunk.
     pub fn chunk_no(&self, bytes: &[u8]) -> ChunkNo {
         let id = ChunkId(hash_bytes(self.repository.settings().hash, bytes));
-        blocks::find_chunk(self.repository.catalog.conn(), &id, &[]).unwrap().unwrap().no
+        chunks::find(self.repository.catalog.conn(), &id, &[]).unwrap().unwrap().no
     }
 
     /// The file of the block where a chunk has its first place, on the first volume that holds it, and the offset of

@@ -10,6 +10,7 @@ use super::observer::Silent;
 use super::repository::{Access, Repository};
 use crate::catalog::CatalogError;
 use crate::catalog::blocks::{self, NewBlock};
+use crate::catalog::chunks;
 use crate::catalog::contents::{self, ExtentBuilder};
 use crate::catalog::runs::{self, Run, RunState};
 use crate::catalog::versions::{Applier, ApplyRun, Change};
@@ -210,7 +211,7 @@ struct Packer<'r> {
 
 impl<'r> Packer<'r> {
     fn new(repository: &'r Repository, storing: Storing) -> Self {
-        let next = blocks::next_chunk_no(repository.catalog.conn()).unwrap();
+        let next = chunks::next_no(repository.catalog.conn()).unwrap();
         Self { repository, storing, next, chunks: Vec::new() }
     }
 
@@ -232,7 +233,7 @@ impl<'r> Packer<'r> {
         if let Some((no, ..)) = self.chunks.iter().find(|(_, known, _)| *known == id) {
             return *no;
         }
-        let known = blocks::find_chunk(self.repository.catalog.conn(), &id, &[]).unwrap();
+        let known = chunks::find(self.repository.catalog.conn(), &id, &[]).unwrap();
         if let Some(known) = known.filter(|_| self.storing == Storing::New) {
             return known.no;
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use raidtape::catalog::blocks::{self, NewBlock};
+use raidtape::catalog::chunks;
 use raidtape::catalog::runs::{self, Run, RunState};
 use raidtape::catalog::settings::Settings;
 use raidtape::catalog::state::live_entries;
@@ -404,7 +405,7 @@ fn cataloguing(c: &mut Criterion) {
             let reading = bench.catalog.reading().expect("a catalog");
             let conn = bench.catalog.conn();
             let found = (0..ROWS).filter(|no| {
-                let place = blocks::find_place(conn, &ChunkId(id_of(*no, 1))).expect("a catalog");
+                let place = chunks::find_place(conn, &ChunkId(id_of(*no, 1))).expect("a catalog");
                 place.is_some()
             });
             assert_eq!(found.count() as u64, ROWS);

@@ -69,6 +69,8 @@ def fill(catalog, versions):
     # Contents and chunks, a number for each version; 40 chunks in a segment, 1,000 in a block.
     db.execute(count.format(versions) + "INSERT INTO contents(id, size, hash, chunk, n) SELECT i + 1, 1000 + i % 399000, randomblob(32), i + 1, 1 FROM n")
     db.execute(count.format(versions) + "INSERT INTO chunks(no, id, seg, off, len) SELECT i + 1, randomblob(32), i / 40 + 1, i % 40 * 100000, 1000 + i % 399000 FROM n")
+    db.execute("INSERT INTO content_keys SELECT substr(hash, 1, 8), id FROM contents ORDER BY 1, 2")
+    db.execute("INSERT INTO chunk_keys SELECT substr(id, 1, 8), no FROM chunks ORDER BY 1, 2")
     db.execute(count.format(versions // 40 + 1) + "INSERT INTO segments(id, block, off, stored, raw, codec) SELECT i + 1, i / 25 + 1, i % 25 * 4000000, 4000000, 8000000, 1 FROM n")
     db.execute(count.format(versions // 1000 + 1) + f"INSERT INTO blocks(id, name, kind, size, state, run) SELECT i + 1, randomblob(32), 1, 100000000, 'ok', 1 + i * {RUNS} / {versions // 1000 + 1} FROM n")
     db.execute("INSERT INTO copies(block, volume, role, state, verified_ns) SELECT id, 1 + id % (SELECT max(id) FROM volumes), 0, 'ok', NULL FROM blocks")

@@ -108,20 +108,35 @@ fn a_run_of_an_earlier_release_deletes_only_when_that_is_accepted_and_its_catalo
     conn.execute_batch(
         "ALTER TABLE runs DROP COLUMN selected; ALTER TABLE runs DROP COLUMN roots;
          DROP INDEX parity_groups_by_uuid; DROP INDEX parity_members_by_block; ALTER TABLE parity_groups DROP COLUMN uuid;
+         DROP TABLE chunk_keys; CREATE INDEX chunks_by_id ON chunks(substr(id, 1, 8));
+         DROP TABLE content_keys; CREATE INDEX contents_by_hash ON contents(substr(hash, 1, 8));
          PRAGMA user_version = 1;",
     )
     .unwrap();
+    let one = |sql| conn.query_row(sql, [], |row| row.get::<_, String>(0)).unwrap();
+    let hash = one("SELECT lower(hex(hash)) FROM contents");
+    let chunk = one("SELECT lower(hex(id)) FROM chunks");
     drop(conn);
     let said = bench.run(&args(&["--delete"])).with_code(2);
     said.with_sentence(&["earlier release", "--delete-excluded"]);
     for reader in [&["runs"][..], &["ls"], &["backup", "src", "-n"], &["list-changes", "1"]] {
         bench.run(reader).with_code(0);
     }
+    for by in [["find", "--hash", &hash], ["find", "--chunk", &chunk]] {
+        assert_eq!(bench.run(&by).with_code(0).out.lines().count(), 3, "{by:?}");
+    }
     assert_eq!(bench.query("PRAGMA user_version"), ["Integer(1)"]);
     bench.run(&args(&["--delete-excluded", "-n"])).with_code(0);
     assert!(has_extra(&bench));
-    bench.backup();
-    assert_eq!(bench.query("PRAGMA user_version"), ["Integer(4)"]);
+    // What is stored already is found by the keys that the writer makes first.
+    write(&bench.src(), "b/copy", &[7; 5000]);
+    assert_eq!(bench.backup()["data_added"], 0);
+    assert_eq!(bench.query("PRAGMA user_version"), ["Integer(5)"]);
+    let keyed = [
+        "SELECT hex(key) = substr(hex(id), 1, 16) FROM chunk_keys JOIN chunks ON no = chunk",
+        "SELECT hex(key) = substr(hex(hash), 1, 16) FROM content_keys JOIN contents ON id = content",
+    ];
+    keyed.iter().for_each(|sql| assert_eq!(bench.query(sql), ["Integer(1)"]));
     assert_eq!(
         bench.query("SELECT selected, json_array_length(roots) FROM runs"),
         ["Null|Null", "Integer(0)|Integer(1)"]

@@ -12,7 +12,7 @@ use super::lookup::Lookup;
 use super::place::Placement;
 use super::rows::{detection_of, version_of};
 use crate::catalog::CatalogError;
-use crate::catalog::blocks::KnownChunk;
+use crate::catalog::chunks::KnownChunk;
 use crate::catalog::contents::ExtentBuilder;
 use crate::catalog::versions::Change;
 use crate::codec::compress::looks_incompressible;

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 /// Rows that wait for their blocks, or for a transaction, before it is looked whether some can go on; and their bytes.
 const WAITING_MAX: usize = 20_000;
 const WAITING_LEN_MAX: usize = 8 << 20;
+/// Rows whose contents are put into the catalog together.
+const INTERNED_AT_ONCE: usize = 1 << 15;
 /// After so long, finished rows are put where a crash does not reach them.
 const HINT_EVERY: Duration = Duration::from_secs(15 * 60);
 /// Who stops a run does not want to wait for more of that than so long.
@@ -194,9 +196,7 @@ impl<'c> Committer<'c> {
         if let Some(block) = block {
             blocks::register(&tx, block)?;
         }
-        for row in self.waiting.iter_mut().take(ready) {
-            row.intern(&tx, &mut self.written)?;
-        }
+        intern(&tx, self.waiting.iter_mut().take(ready), &mut self.written)?;
         tx.commit()?;
         for row in self.waiting.drain(..ready) {
             self.waiting_len -= row.row.len();
@@ -269,23 +269,29 @@ impl WaitingRow {
         }
     }
 
-    /// Puts the content into the catalog, unless it is there.
-    fn intern(&mut self, conn: &crate::catalog::Connection, written: &mut Written) -> Result<()> {
-        if !self.is_read || self.id.is_some() {
-            return Ok(());
-        }
-        let (_, _, content) = spool_row::decode(&self.row, None)?;
-        let content = content.ok_or_else(|| CatalogError::damaged("a file that was read, without its content"))?;
-        self.found(contents::put(conn, &content)?, written);
-        Ok(())
-    }
-
     fn found(&mut self, id: ContentId, written: &mut Written) {
         self.id = Some(id);
         if let Some((_, dev)) = self.expected.as_deref().filter(|(expected, _)| *expected == id) {
             *written.only_inode.entry(*dev).or_default() += 1;
         }
     }
+}
+
+/// Puts the contents of rows into the catalog, those that are not there yet: many at a time, see [`contents::put_many`].
+fn intern<'r>(
+    conn: &crate::catalog::Connection,
+    rows: impl Iterator<Item = &'r mut WaitingRow>,
+    written: &mut Written,
+) -> Result<()> {
+    let mut rows: Vec<&mut WaitingRow> = rows.filter(|row| row.is_read && row.id.is_none()).collect();
+    let missing = || CatalogError::damaged("a file that was read, without its content");
+    for rows in rows.chunks_mut(INTERNED_AT_ONCE) {
+        let content = |at: usize| spool_row::decode(&rows[at].row, None)?.2.ok_or_else(missing);
+        let keys = (0..rows.len()).map(|at| content(at).map(|content| (content.hash, content.size)));
+        let numbers = contents::put_many(conn, &keys.collect::<Result<Vec<_>>>()?, &mut |at| content(at))?;
+        rows.iter_mut().zip(numbers).for_each(|(row, id)| row.found(id, written));
+    }
+    Ok(())
 }
 
 fn put_facts(conn: &crate::catalog::Connection, source: SourceId, facts: &[CommitMsg]) -> Result<()> {

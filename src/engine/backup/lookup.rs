@@ -1,7 +1,7 @@
 //! Looking chunks up in the catalog, all of one item at a time and in one state of it. Remembers which segments can be
 //! relied on: the chunks of an unchanged file mostly lie in one that was asked for before.
 
-use crate::catalog::{Catalog, CatalogError, Connection, blocks, parity};
+use crate::catalog::{Catalog, CatalogError, Connection, blocks, chunks, parity};
 use crate::model::ids::{BlockNo, ChunkId, SegmentNo, VolumeId};
 use hashbrown::HashMap;
 use std::collections::BTreeSet;
@@ -28,19 +28,19 @@ impl Lookup {
 
     /// The first chunk number that is free.
     pub fn next_chunk_no(&self) -> Result<i64, CatalogError> {
-        Ok(blocks::next_chunk_no(self.reader.conn())?.0)
+        Ok(chunks::next_no(self.reader.conn())?.0)
     }
 
     /// What the catalog has of each chunk, in their order.
     pub fn find_all<'i>(
         &mut self,
         ids: impl Iterator<Item = &'i ChunkId>,
-    ) -> Result<Vec<Option<blocks::KnownChunk>>, CatalogError> {
+    ) -> Result<Vec<Option<chunks::KnownChunk>>, CatalogError> {
         let _held = self.reader.reading()?;
         let conn = self.reader.conn();
         let mut found = Vec::with_capacity(ids.size_hint().0);
         for id in ids {
-            let Some((no, segment)) = blocks::find_place(conn, id)? else {
+            let Some((no, segment)) = chunks::find_place(conn, id)? else {
                 found.push(None);
                 continue;
             };
@@ -56,7 +56,7 @@ impl Lookup {
                     is_usable
                 }
             };
-            found.push(Some(blocks::KnownChunk { no, is_usable }));
+            found.push(Some(chunks::KnownChunk { no, is_usable }));
         }
         Ok(found)
     }

@@ -3,6 +3,7 @@
 
 use super::hash_object;
 use crate::catalog::blocks::{self, NewBlock};
+use crate::catalog::chunks;
 use crate::catalog::{CatalogError, parity};
 use crate::engine::block_file::{ReadError, read_header, read_parity_table, read_table};
 use crate::engine::error::{EngineError, Result};
@@ -98,7 +99,7 @@ fn adopt_block(
     table: BlockTable,
 ) -> Result<()> {
     let tx = repository.catalog.begin()?;
-    let numbers = blocks::numbers_for(&tx, &table)?;
+    let numbers = chunks::numbers_for(&tx, &table)?;
     let kind = ContainerKind::Block as u8;
     let block = NewBlock { id, size, kind, volumes: vec![volume], table, numbers, listed_by: None };
     blocks::register(&tx, &block)?;

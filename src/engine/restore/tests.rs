@@ -1,7 +1,7 @@
 //! What a restore brings back, refuses and survives.
 
 use super::*;
-use crate::catalog::blocks;
+use crate::catalog::chunks;
 use crate::engine::observer::Silent;
 use crate::engine::test_repo::{Bit, FileNode, MTIME_NS, Node, TestRepo};
 use crate::engine::test_repository::noise;
@@ -218,7 +218,7 @@ fn a_chunk_known_by_name_alone_is_asked_for() {
     let mut repo = TestRepo::new();
     repo.run(&[("f", Node::bytes(b"x"))]);
     let id = ChunkId(*blake3::hash(b"never seen").as_bytes());
-    blocks::put_placeless_chunk(repo.repository.catalog.conn(), ChunkNo(99), (&id, 0)).unwrap();
+    chunks::put_placeless(repo.repository.catalog.conn(), ChunkNo(99), (&id, 0)).unwrap();
     let node = FileNode::of_bits(vec![Bit::Chunk(b"x".to_vec()), Bit::Chunk(b"never seen".to_vec())]);
     repo.run(&[("h", Node::File(node))]);
     let report = folder(&mut repo, "", None).unwrap();

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::catalog::blocks::number_of;
+use crate::catalog::chunks;
 use crate::engine::error::Exit;
 use crate::engine::observer::Silent;
 use crate::engine::test_repository::{Storing, TestRepository, noise, text};
@@ -407,7 +408,7 @@ fn a_row_that_nothing_backs_is_damage() {
     let (repo, _) = sample();
     let repository = repo.open();
     let id = crate::model::ids::ChunkId([9; 32]);
-    blocks::put_placeless_chunk(repository.catalog.conn(), crate::model::ids::ChunkNo(1000), (&id, 0)).unwrap();
+    chunks::put_placeless(repository.catalog.conn(), crate::model::ids::ChunkNo(1000), (&id, 0)).unwrap();
     drop(repository);
     let report = check(&repo, Level::Quick);
     assert_eq!(report.row_problems, ["chunk 1000 has no segment"]);
