@@ -83,7 +83,8 @@ pub fn make_groups(
         if jobs.is_empty() {
             return Ok(copied);
         }
-        let bytes = jobs.iter().flat_map(|job| &job.members).map(|member| member.file.size).sum();
+        let members = jobs.iter().flat_map(|job| &job.members);
+        let bytes = members.fold(0, |bytes: u64, member| bytes.saturating_add(member.file.size));
         let items = jobs.iter().map(|job| job.members.len() as u64).sum();
         observer.begin(Phase::Protect, Expected { items: Some(items), bytes: Some(bytes) });
         settings::set_protecting(repository.catalog.conn(), true)?;

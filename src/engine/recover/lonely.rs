@@ -31,7 +31,7 @@ pub(super) fn find_lonely(repository: &mut Repository, observer: &dyn Observer) 
     if lonely.is_empty() {
         return Ok(());
     }
-    let bytes = lonely.iter().map(|block| block.size).sum();
+    let bytes = lonely.iter().fold(0, |bytes: u64, block| bytes.saturating_add(block.size));
     observer.begin(Phase::Validate, Expected { items: Some(lonely.len() as u64), bytes: Some(bytes) });
     for block in lonely {
         if observer.is_cancelled() {
