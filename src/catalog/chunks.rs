@@ -1,10 +1,11 @@
 //! Chunks by identity and by number.
 
 use super::blocks::is_segment_usable;
-use super::error::Result;
+use super::error::{CatalogError, Result};
 use super::keys::{self, Keyed};
 use crate::format::block::BlockTable;
 use crate::model::ids::{ChunkId, ChunkNo, SegmentNo, VolumeId};
+use crate::model::limits::NUMBER_MAX;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
 
@@ -37,8 +38,15 @@ pub fn find_place(conn: &Connection, id: &ChunkId) -> Result<Option<(ChunkNo, Se
 }
 
 /// The first chunk number that is free.
+///
+/// # Errors
+/// `Damaged` where there is none that is not far above what anybody can have stored.
 pub fn next_no(conn: &Connection) -> Result<ChunkNo> {
-    Ok(conn.query_row("SELECT coalesce(max(no), 0) + 1 FROM chunks", [], |row| row.get(0).map(ChunkNo))?)
+    let last: i64 = conn.query_row("SELECT coalesce(max(no), 0) FROM chunks", [], |row| row.get(0))?;
+    match last {
+        0..=NUMBER_MAX => Ok(ChunkNo(last + 1)),
+        _ => Err(CatalogError::damaged(format!("its last chunk has number {last}"))),
+    }
 }
 
 /// Numbers for the chunks of a block that was found on a volume: known ones keep theirs.

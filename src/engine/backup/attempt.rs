@@ -226,9 +226,16 @@ fn on_threads(
         .map_err(|error| EngineError::Fault(format!("worker threads cannot be started: {error}")))?;
     let per_lane = (plan.write_workers / plan.volumes.len().max(1)).max(1);
     let outcome = std::thread::scope(|scope| {
-        for writer in writers(&lanes, plan, &commits, per_lane) {
-            scope.spawn(move || writer.run());
-        }
+        let writers: Vec<_> = writers(&lanes, plan, &commits, per_lane)
+            .into_iter()
+            .map(|writer| {
+                let ends = StopOnPanic(&lanes);
+                scope.spawn(move || {
+                    let _ends = ends;
+                    writer.run();
+                })
+            })
+            .collect();
         let (to_assembler, items) = unbounded();
         let pool = &pool;
         let lanes_of_source = Arc::clone(&lanes);
@@ -238,7 +245,9 @@ fn on_threads(
         });
         let lanes_of_assembler = Arc::clone(&lanes);
         let to_committer = commits.clone();
+        let ends = StopOnPanic(&lanes);
         let assembler_thread = scope.spawn(move || {
+            let _ends = ends;
             let tally = assemble(plan, (&lanes_of_assembler, known, to_committer), (reader, pool), items);
             if tally.is_err() {
                 lanes_of_assembler.stop(Stop::Fault(EngineError::Fault("assembling failed".into())));
@@ -261,13 +270,31 @@ fn on_threads(
         copied.add(more);
         committed = committed.and_then(|()| committer.copies(&made));
         let joined = |what| EngineError::Fault(format!("the {what} thread panicked"));
-        let (flow, seen) = source_thread.join().map_err(|_| joined("source"))?;
-        let tally = assembler_thread.join().map_err(|_| joined("assembler"))?;
+        // All are waited for before any of them is asked how it went.
+        let (source, assembler) = (source_thread.join(), assembler_thread.join());
+        let broken = writers.into_iter().filter_map(|writer| writer.join().err()).count();
+        let (flow, seen) = source.map_err(|_| joined("source"))?;
+        let tally = assembler.map_err(|_| joined("assembler"))?;
+        if broken > 0 {
+            return Err(joined("writer"));
+        }
         committed?;
         Ok((flow?, seen, tally?, committer))
     });
     let (flow, seen, tally, committer): (_, _, _, Committer<'_>) = outcome.map_err(|error: EngineError| error)?;
     end(plan, &lanes, (flow, seen, tally), committer)
+}
+
+/// Ends the attempt if the thread that holds it panics: the others would wait for it for ever.
+struct StopOnPanic<'l>(&'l Lanes);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop(Stop::Fault(EngineError::Fault("a thread panicked".into())));
+            self.0.close();
+        }
+    }
 }
 
 /// Takes one message; a block that it registers goes on to further volumes.
@@ -374,5 +401,40 @@ fn end(
         Some(Stop::Failed { lane, error }) => Ok(AttemptEnd::Failed(plan.volumes[lane].0.id, error)),
         Some(Stop::Fault(error)) => Err(error),
         None => Ok(AttemptEnd::Interrupted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::engine::add_volume::{AddVolumeOptions, add_volume};
+    use crate::engine::backup::{BackupOptions, backup};
+    use crate::engine::error::EngineError;
+    use crate::engine::init::{InitOptions, init};
+    use crate::engine::observer::{Observer, Silent};
+
+    /// The assembler tells it of bytes.
+    struct Panics;
+
+    impl Observer for Panics {
+        fn advance(&self, _items: u64, bytes: u64) {
+            assert_eq!(bytes, 0, "as a test wants it");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_panics_ends_the_run_with_an_error_and_the_next_one_goes_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut repository, _) = init(&dir.path().join("backup.cat"), &InitOptions::default()).unwrap();
+        let disk = AddVolumeOptions { dir: dir.path().join("disk"), ..AddVolumeOptions::default() };
+        add_volume(&mut repository, &disk, &Silent).unwrap();
+        let src = dir.path().join("src");
+        std::fs::create_dir(&src).unwrap();
+        for number in 0..300 {
+            std::fs::write(src.join(number.to_string()), vec![1; 10_000]).unwrap();
+        }
+        let options = BackupOptions { roots: vec![src], workers: Some(2), ..BackupOptions::default() };
+        let error = backup(&mut repository, &options, &Panics).unwrap_err();
+        assert!(matches!(&error, EngineError::Fault(text) if text.contains("assembler")), "{error}");
+        assert_eq!(backup(&mut repository, &options, &Silent).unwrap().counts.added, 301);
     }
 }
