@@ -299,7 +299,8 @@ fn expected(repository: &Repository, run: &Run) -> Result<Expected> {
     };
     Ok(before.map_or_else(Expected::default, |run| {
         let counts = run.counts;
-        let items = counts.added + counts.modified + counts.metadata + counts.unchanged;
+        let items = [counts.added, counts.modified, counts.metadata, counts.unchanged];
+        let items = items.into_iter().fold(0, u64::saturating_add);
         Expected { items: Some(items), bytes: Some(counts.bytes_total) }
     }))
 }

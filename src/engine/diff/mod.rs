@@ -105,8 +105,8 @@ impl DiffReport {
         };
         *count += 1;
         if kind != DiffKind::Metadata {
-            self.bytes_added += after;
-            self.bytes_removed += before;
+            self.bytes_added = self.bytes_added.saturating_add(after);
+            self.bytes_removed = self.bytes_removed.saturating_add(before);
         }
     }
 }
