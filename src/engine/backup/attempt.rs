@@ -9,7 +9,7 @@ use super::encode::encode_segment;
 use super::input::Input;
 use super::items::{Item, RawSegment};
 use super::jobs::{HashContext, Job};
-use super::lanes::{Lanes, SegmentJob, Stop};
+use super::lanes::{Lanes, SegmentJob, Stop, StopOnPanic};
 use super::lookup::Lookup;
 use super::place::Placement;
 use super::rescue::{RescueBlock, rescue};
@@ -283,18 +283,6 @@ fn on_threads(
     });
     let (flow, seen, tally, committer): (_, _, _, Committer<'_>) = outcome.map_err(|error: EngineError| error)?;
     end(plan, &lanes, (flow, seen, tally), committer)
-}
-
-/// Ends the attempt if the thread that holds it panics: the others would wait for it for ever.
-struct StopOnPanic<'l>(&'l Lanes);
-
-impl Drop for StopOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.stop(Stop::Fault(EngineError::Fault("a thread panicked".into())));
-            self.0.close();
-        }
-    }
 }
 
 /// Takes one message; a block that it registers goes on to further volumes.

@@ -247,6 +247,18 @@ impl State {
     }
 }
 
+/// Ends the attempt if the thread that holds it panics: the others would wait for it for ever.
+pub struct StopOnPanic<'l>(pub &'l Lanes);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop(Stop::Fault(EngineError::Fault("a thread panicked".into())));
+            self.0.close();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
