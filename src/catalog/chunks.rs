@@ -5,7 +5,7 @@ use super::error::{CatalogError, Result};
 use super::keys::{self, Keyed};
 use crate::format::block::BlockTable;
 use crate::model::ids::{ChunkId, ChunkNo, SegmentNo, VolumeId};
-use crate::model::limits::NUMBER_MAX;
+use crate::model::limits::ROW_MAX;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::collections::HashMap;
 
@@ -44,7 +44,7 @@ pub fn find_place(conn: &Connection, id: &ChunkId) -> Result<Option<(ChunkNo, Se
 pub fn next_no(conn: &Connection) -> Result<ChunkNo> {
     let last: i64 = conn.query_row("SELECT coalesce(max(no), 0) FROM chunks", [], |row| row.get(0))?;
     match last {
-        0..=NUMBER_MAX => Ok(ChunkNo(last + 1)),
+        0..=ROW_MAX => Ok(ChunkNo(last + 1)),
         _ => Err(CatalogError::damaged(format!("its last chunk has number {last}"))),
     }
 }
@@ -92,4 +92,29 @@ pub fn numbers_of(conn: &Connection, ids: &[&ChunkId]) -> Result<Vec<Option<Chun
         numbers[at] = find_place(conn, ids[at])?.map(|(no, _)| no);
     }
     Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::test_plans::catalog;
+    use crate::model::limits::NUMBER_MAX;
+
+    #[test]
+    fn numbers_go_on_above_those_that_a_record_may_have_but_not_to_the_end() {
+        let (_dir, catalog) = catalog();
+        let conn = catalog.conn();
+        assert_eq!(next_no(conn).unwrap(), ChunkNo(1));
+        put_placeless(conn, ChunkNo(NUMBER_MAX), (&ChunkId([1; 32]), 1)).unwrap();
+        for (step, byte) in [(1, 2), (2, 3)] {
+            let no = next_no(conn).unwrap();
+            assert_eq!(no, ChunkNo(NUMBER_MAX + step));
+            put_placeless(conn, no, (&ChunkId([byte; 32]), 1)).unwrap();
+        }
+        put_placeless(conn, ChunkNo(i64::MAX - 1), (&ChunkId([4; 32]), 1)).unwrap();
+        assert!(matches!(next_no(conn), Err(CatalogError::Damaged(_))));
+        let ids = [3, 9, 1].map(|byte| ChunkId([byte; 32]));
+        let numbers = numbers_of(conn, &ids.each_ref()).unwrap();
+        assert_eq!(numbers, [Some(ChunkNo(NUMBER_MAX + 2)), None, Some(ChunkNo(NUMBER_MAX))]);
+    }
 }

@@ -4,7 +4,7 @@ use super::error::{CatalogError, Result};
 use super::keys::{self, Keyed};
 use crate::model::content::{Content, Extent};
 use crate::model::ids::{ChunkNo, ContentId, FileHash};
-use crate::model::limits::{EXTENT_CHUNKS_MAX, NUMBER_MAX};
+use crate::model::limits::{EXTENT_CHUNKS_MAX, ROW_MAX};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 pub(super) const FIND: &str = "SELECT c.id FROM content_keys k CROSS JOIN contents c ON c.id = k.content
@@ -65,7 +65,7 @@ pub fn put_many(
 fn next_id(conn: &Connection) -> Result<ContentId> {
     let mut select = conn.prepare_cached("SELECT coalesce(max(id), 0) FROM contents")?;
     match select.query_row([], |row| row.get::<_, i64>(0))? {
-        last @ 0..=NUMBER_MAX => Ok(ContentId(last + 1)),
+        last @ 0..=ROW_MAX => Ok(ContentId(last + 1)),
         last => Err(CatalogError::damaged(format!("its last content has number {last}"))),
     }
 }

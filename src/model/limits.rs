@@ -49,6 +49,10 @@ pub const FILE_LEN_MAX: u64 = i64::MAX.cast_unsigned();
 /// it still have room.
 pub const NUMBER_MAX: i64 = 1 << 53;
 
+/// The highest number of a row after which another may come: numbers above [`NUMBER_MAX`] are given to what comes after those
+/// of a record, and nobody comes near this.
+pub const ROW_MAX: i64 = 1 << 62;
+
 /// Bytes of a label at most.
 pub const LABEL_LEN_MAX: usize = 64 << 10;
 
