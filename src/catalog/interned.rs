@@ -127,6 +127,27 @@ pub fn find_dir(conn: &Connection, source: SourceId, path: &[u8]) -> Result<Opti
     Ok(row)
 }
 
+/// Interned directories of a source at or below `top`; the root means all.
+pub fn dirs_within(conn: &Connection, source: SourceId, top: &[u8]) -> Result<Vec<(DirId, Vec<u8>)>> {
+    if top.is_empty() {
+        let mut select = conn.prepare_cached("SELECT id, path FROM dirs WHERE source = ?1 ORDER BY path")?;
+        let rows = select.query_map([source.0], |row| Ok((DirId(row.get(0)?), row.get(1)?)))?;
+        return Ok(rows.collect::<rusqlite::Result<_>>()?);
+    }
+    let (from, to) = ([top, b"/"].concat(), [top, b"0"].concat());
+    let mut dirs: Vec<(DirId, Vec<u8>)> = Vec::new();
+    if let Some(row) = find_dir(conn, source, top)? {
+        dirs.push((row.id, top.to_vec()));
+    }
+    let mut select =
+        conn.prepare_cached("SELECT id, path FROM dirs WHERE source = ?1 AND path >= ?2 AND path < ?3 ORDER BY path")?;
+    let rows = select.query_map(params![source.0, from, to], |row| Ok((DirId(row.get(0)?), row.get(1)?)))?;
+    for row in rows {
+        dirs.push(row?);
+    }
+    Ok(dirs)
+}
+
 /// Sets what is known of a directory as a mount point.
 pub fn set_mount(conn: &Connection, dir: DirId, is_mount_point: bool, inodes_untrusted: bool) -> Result<()> {
     let bits = i64::from(is_mount_point) | i64::from(inodes_untrusted) << 1;

@@ -4,6 +4,7 @@
 //! One [`Catalog`] writes; further ones may read beside it (WAL). Facts (directories, contents, blocks, chunks) are
 //! written whenever they are durable on a volume; versions only by [`versions`] in the transaction that completes a run.
 
+pub mod ahead;
 pub mod blocks;
 pub mod changes;
 pub mod chunks;
@@ -11,6 +12,7 @@ pub mod contents;
 pub mod damage;
 pub mod digests;
 pub mod error;
+pub mod frames;
 pub mod handle;
 pub mod history;
 pub mod holders;

@@ -169,7 +169,8 @@ impl StoredVersion {
 }
 
 impl StoredObject {
-    fn resolve(&self, conn: &Connection) -> Result<Object> {
+    /// In full.
+    pub fn resolve(&self, conn: &Connection) -> Result<Object> {
         Ok(match self {
             Self::Nothing => Object::Nothing,
             Self::Content(id) => Object::Content(contents::hash_of(conn, *id)?),

@@ -1,20 +1,18 @@
-//! The rows of a run until its end, in the order in which they came: in memory while they are few, then in a file
-//! without a name beside the catalog, which goes away with the process. What is read back is checked.
+//! The rows of a run until its end, in the order in which they came, in [`Frames`].
 
 use super::error::{CatalogError, Result};
+use super::frames::Frames;
 use super::pending::PendingChange;
 use super::spool_row::decode;
 use crate::format::bytes::{Reader, put_bytes, put_varint};
 use crate::model::content::Content;
 use crate::model::ids::ContentId;
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Bytes after which a frame is full; a row is never split.
 const FRAME: usize = 256 << 10;
-/// Bytes of full frames that stay in memory.
+
+/// Bytes that stay in memory.
 const MEMORY_MAX: usize = 16 << 20;
 
 /// Takes a change, and the content of a file that was read.
@@ -23,25 +21,11 @@ pub type ChangeVisitor<'v> = &'v mut dyn FnMut(PendingChange, Option<Content>) -
 /// Keeps rows.
 #[derive(Debug)]
 pub struct Spool {
-    folder: PathBuf,
-    memory_max: usize,
-    /// Frames in the file, from its start.
-    file: Option<File>,
-    filed: Vec<Frame>,
-    /// Full frames that are not in the file.
-    held: Vec<Vec<u8>>,
-    held_len: usize,
+    frames: Frames,
     /// The frame that is being filled, and the directory of its last row.
     open: Vec<u8>,
     dir: Vec<u8>,
     rows: u64,
-}
-
-/// Of a frame in the file.
-#[derive(Debug, Clone, Copy)]
-struct Frame {
-    len: usize,
-    crc: u32,
 }
 
 /// A place between rows: all before it were there when it was made.
@@ -51,18 +35,12 @@ pub struct SpoolMark(usize);
 impl Spool {
     /// Empty; a file would lie in the folder of `catalog`.
     pub fn beside(catalog: &Path) -> Self {
-        let folder = catalog.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        Self {
-            folder: folder.to_owned(),
-            memory_max: MEMORY_MAX,
-            file: None,
-            filed: Vec::new(),
-            held: Vec::new(),
-            held_len: 0,
-            open: Vec::new(),
-            dir: Vec::new(),
-            rows: 0,
-        }
+        Self { frames: Frames::beside(catalog, MEMORY_MAX), open: Vec::new(), dir: Vec::new(), rows: 0 }
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> u64 {
+        self.rows
     }
 
     /// Whether there is no row.
@@ -93,33 +71,15 @@ impl Spool {
     /// All rows that are there, for [`Self::for_each_since`].
     pub fn mark(&mut self) -> Result<SpoolMark> {
         self.close_frame()?;
-        Ok(SpoolMark(self.filed.len() + self.held.len()))
+        Ok(SpoolMark(self.frames.count()))
     }
 
     fn close_frame(&mut self) -> Result<()> {
         if self.open.is_empty() {
             return Ok(());
         }
-        self.held_len += self.open.len();
-        let room = Vec::with_capacity(if self.file.is_some() { self.open.capacity() } else { 0 });
-        self.held.push(std::mem::replace(&mut self.open, room));
-        if self.file.is_some() || self.held_len > self.memory_max {
-            self.write_held().map_err(|source| CatalogError::Spool { folder: self.folder.clone(), source })?;
-        }
-        Ok(())
-    }
-
-    fn write_held(&mut self) -> std::io::Result<()> {
-        if self.file.is_none() {
-            self.file = Some(tempfile::tempfile_in(&self.folder)?);
-        }
-        let Some(file) = &mut self.file else { return Ok(()) };
-        for frame in self.held.drain(..) {
-            file.write_all(&frame)?;
-            self.filed.push(Frame { len: frame.len(), crc: crc32fast::hash(&frame) });
-        }
-        self.held_len = 0;
-        Ok(())
+        let room = if self.frames.is_in_file() { self.open.capacity() } else { 0 };
+        self.frames.push(std::mem::replace(&mut self.open, Vec::with_capacity(room)))
     }
 
     /// Hands all rows to `each`, in the order in which they came.
@@ -129,27 +89,8 @@ impl Spool {
 
     /// The same for the rows that came after `mark`.
     pub fn for_each_since(&self, SpoolMark(mark): SpoolMark, each: ChangeVisitor<'_>) -> Result<()> {
-        let (mut offset, mut buffer) = (0_u64, Vec::new());
-        for (at, frame) in self.filed.iter().enumerate() {
-            if at >= mark {
-                buffer.resize(frame.len, 0);
-                self.read_frame(offset, (&mut buffer, *frame))?;
-                rows_of(&buffer, each)?;
-            }
-            offset += frame.len as u64;
-        }
-        let further = self.held.iter().skip(mark.saturating_sub(self.filed.len()));
-        further.chain([&self.open]).try_for_each(|frame| rows_of(frame, each))
-    }
-
-    fn read_frame(&self, offset: u64, (buffer, frame): (&mut [u8], Frame)) -> Result<()> {
-        let failed = |source| CatalogError::Spool { folder: self.folder.clone(), source };
-        let Some(file) = &self.file else { return Err(CatalogError::damaged("rows without their file")) };
-        file.read_exact_at(buffer, offset).map_err(failed)?;
-        if crc32fast::hash(buffer) == frame.crc {
-            return Ok(());
-        }
-        Err(failed(std::io::Error::new(std::io::ErrorKind::InvalidData, "they read back as other bytes")))
+        self.frames.for_each_from(mark, &mut |frame| rows_of(frame, each))?;
+        rows_of(&self.open, each)
     }
 }
 
@@ -179,7 +120,8 @@ mod tests {
     use crate::model::version::{Detection, EndReason};
 
     fn spool(folder: &Path, memory_max: usize) -> Spool {
-        Spool { memory_max, ..Spool::beside(&folder.join("backup.cat")) }
+        let catalog = folder.join("backup.cat");
+        Spool { frames: Frames::beside(&catalog, memory_max), ..Spool::beside(&catalog) }
     }
 
     fn fill(spool: &mut Spool, numbers: std::ops::Range<u32>) {
@@ -220,7 +162,7 @@ mod tests {
             let mark = spool.mark().unwrap();
             assert_eq!(mark, spool.mark().unwrap(), "nothing came between");
             fill(&mut spool, 70_000..90_000);
-            assert_eq!(spool.file.is_some(), memory_max < 2 << 20);
+            assert_eq!(spool.frames.is_in_file(), memory_max < 2 << 20);
             let all: Vec<u32> = (0..90_000).collect();
             assert_eq!(numbers(&spool, SpoolMark::default()), all);
             assert_eq!(numbers(&spool, mark), all[70_000..]);
@@ -234,7 +176,7 @@ mod tests {
         let mut spool = spool(dir.path(), 0);
         fill(&mut spool, 0..20_000);
         spool.mark().unwrap();
-        spool.file.as_ref().unwrap().write_all_at(b"x", 1000).unwrap();
+        spool.frames.damage(1000);
         let error = spool.for_each(&mut |_, _| Ok(())).unwrap_err();
         assert!(error.to_string().contains("other bytes"), "{error}");
     }

@@ -1,16 +1,17 @@
 //! Applying a run's changes to the state: the only writer of `live` and `past`. A backup's last transaction, the
 //! roll-forward of an unfinished run, catch-up and rebuild all go through [`Applier`].
 
+use super::ahead::{Ahead, OldRow, live_row};
 use super::error::{CatalogError, Result};
-use super::interned::{Interner, find_dir};
-use super::row::{StoredObject, StoredVersion, VERSION_COLUMNS};
+use super::interned::{Interner, dirs_within};
+use super::row::{StoredObject, StoredVersion};
 use crate::format::manifest::RunCounts;
 use crate::model::entry::EntryKind;
 use crate::model::ids::{ContentId, DirId, RunSeq, SourceId, StateDigest};
 use crate::model::limits::NUMBER_MAX;
 use crate::model::path;
 use crate::model::version::{Detection, EndReason, Version};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, ToSql, params};
 
 /// One change of a source's state at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,19 +61,20 @@ pub struct ApplyRun {
     pub prev: Option<RunSeq>,
 }
 
-/// `first_run`, then [`VERSION_COLUMNS`].
-const LIVE_ROW: &str = "SELECT first_run, mode, owner, size, mtime_ns, btime_ns, obj, link, attr, flags FROM live
-     WHERE dir = ?1 AND name = ?2";
+// A write says by what it has done whether the row was the one that had been read.
 const INSERT_LIVE: &str = "INSERT INTO live(dir, name, first_run, mode, owner, size, mtime_ns, btime_ns, obj, link,
      attr, flags, ctime_ns, ino, nlink, marks)
-     VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)";
+     VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+     ON CONFLICT(dir, name) DO NOTHING";
 const UPDATE_LIVE: &str = "UPDATE live SET first_run = ?3, mode = ?4, owner = ?5, size = ?6, mtime_ns = ?7,
      btime_ns = ?8, obj = ?9, link = ?10, attr = ?11, flags = ?12, ctime_ns = ?13, ino = ?14, nlink = ?15, marks = ?16
-     WHERE dir = ?1 AND name = ?2";
+     WHERE dir = ?1 AND name = ?2 AND first_run = ?17";
 /// The same without `obj`; what is bound as ?9 is the object that the row has.
 const UPDATE_LIVE_SAME_OBJECT: &str = "UPDATE live SET first_run = ?3, mode = ?4, owner = ?5, size = ?6,
      mtime_ns = ?7, btime_ns = ?8, link = ?10, attr = ?11, flags = ?12, ctime_ns = ?13, ino = ?14, nlink = ?15,
-     marks = ?16 WHERE dir = ?1 AND name = ?2 AND obj IS ?9";
+     marks = ?16 WHERE dir = ?1 AND name = ?2 AND first_run = ?17 AND obj IS ?9";
+const TOUCH: &str = "UPDATE live SET ctime_ns = ?3, ino = ?4, nlink = ?5, marks = ?6, btime_ns = ?7
+     WHERE dir = ?1 AND name = ?2 AND first_run = coalesce(?8, first_run)";
 const BURY: &str = "INSERT INTO past(dir, name, first_run, last_run, why, mode, owner, size, mtime_ns, btime_ns, obj,
      link, attr, flags) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
 
@@ -126,6 +128,16 @@ impl<'c> Applier<'c> {
 
     /// Applies one change at `dir`/`name`; an empty name in the root directory is the root itself.
     pub fn apply(&mut self, dir: &[u8], name: &[u8], change: &Change) -> Result<Applied> {
+        self.apply_ahead((dir, name), change, None)
+    }
+
+    /// The same of a change that was looked at before.
+    pub fn apply_ahead(
+        &mut self,
+        (dir, name): (&[u8], &[u8]),
+        change: &Change,
+        ahead: Option<Ahead>,
+    ) -> Result<Applied> {
         match change {
             Change::Put { version, content, detection } => {
                 if version.link <= NUMBER_MAX {
@@ -133,11 +145,11 @@ impl<'c> Applier<'c> {
                 }
                 let dir_id = self.interner.dir(self.conn, self.run.source, dir)?;
                 let stored = StoredVersion::intern(self.conn, &mut self.interner, version, *content)?;
-                self.put(Place { dir, dir_id, name }, (version, &stored), detection)
+                self.put(Place { dir, dir_id, name }, (version, &stored, detection), ahead)
             }
             Change::Touch { detection, btime_ns } => {
                 if let Some(dir_id) = self.interner.known_dir(self.conn, self.run.source, dir)? {
-                    self.touch(Place { dir, dir_id, name }, (*detection, *btime_ns))?;
+                    self.touch(Place { dir, dir_id, name }, (*detection, *btime_ns), None)?;
                 }
                 Ok(Applied::Touched)
             }
@@ -159,72 +171,104 @@ impl<'c> Applier<'c> {
     fn put(
         &mut self,
         place: Place<'_>,
-        (version, stored): (&Version, &StoredVersion),
-        detection: &Detection,
+        (version, stored, detection): (&Version, &StoredVersion, &Detection),
+        ahead: Option<Ahead>,
     ) -> Result<Applied> {
-        let full_path = path::join(place.dir, place.name);
-        let Some((old, first_run)) = self.live_row(place)? else {
-            self.counts.added += 1;
-            self.digest.add(version.row_hash(&full_path));
-            self.write_row(INSERT_LIVE, place, (stored, detection))?;
-            return Ok(Applied::Changed { before: None });
+        let was_ahead = ahead.is_some();
+        let ahead = match ahead {
+            Some(ahead) => ahead,
+            None => self.look(place, (version, stored))?,
         };
-        let old_version = old.resolve_beside(self.conn, (stored, version))?;
-        let (old_hash, new_hash) = (old_version.row_hash(&full_path), version.row_hash(&full_path));
-        if old_hash == new_hash || (!self.names_count && is_same_but_names(&old_version, version)) {
-            self.touch(place, (*detection, version.btime_ns))?;
-            return Ok(Applied::Touched);
+        match self.replace(place, (version, stored, detection), &ahead)? {
+            Some(applied) => Ok(applied),
+            None if was_ahead => self.put(place, (version, stored, detection), None),
+            None => Err(CatalogError::damaged("a row was not written")),
         }
-        if old.kind == EntryKind::Dir && version.kind != EntryKind::Dir {
-            self.end_below(&full_path, EndReason::Deleted)?;
+    }
+
+    fn look(&self, place: Place<'_>, (version, stored): (&Version, &StoredVersion)) -> Result<Ahead> {
+        let full_path = path::join(place.dir, place.name);
+        let old = match live_row(self.conn, place.dir_id, place.name)? {
+            None => None,
+            Some((old, first_run)) => {
+                let version = old.resolve_beside(self.conn, (stored, version))?;
+                Some(OldRow { hash: version.row_hash(&full_path), stored: old, first_run, version })
+            }
+        };
+        Ok(Ahead { hash: version.row_hash(&full_path), old })
+    }
+
+    /// `None`, and nothing done, where the path does not hold what `ahead` says.
+    fn replace(
+        &mut self,
+        place: Place<'_>,
+        (version, stored, detection): (&Version, &StoredVersion, &Detection),
+        ahead: &Ahead,
+    ) -> Result<Option<Applied>> {
+        let Some(old) = &ahead.old else {
+            if !self.write_row(INSERT_LIVE, place, (stored, detection), None)? {
+                return Ok(None);
+            }
+            self.counts.added += 1;
+            self.digest.add(ahead.hash);
+            return Ok(Some(Applied::Changed { before: None }));
+        };
+        if old.hash == ahead.hash || (!self.names_count && is_same_but_names(&old.version, version)) {
+            let is_there = self.touch(place, (*detection, version.btime_ns), Some(old.first_run))?;
+            return Ok(is_there.then_some(Applied::Touched));
         }
-        if old.kind != version.kind || old_version.object != version.object {
+        // A column that is not set costs its index nothing.
+        let update = if old.stored.object == stored.object { UPDATE_LIVE_SAME_OBJECT } else { UPDATE_LIVE };
+        if !self.write_row(update, place, (stored, detection), Some(old.first_run))? {
+            return Ok(None);
+        }
+        self.bury(place, (&old.stored, old.first_run), EndReason::Modified)?;
+        self.digest.remove(old.hash);
+        self.digest.add(ahead.hash);
+        if old.stored.kind != version.kind || old.version.object != version.object {
             self.counts.modified += 1;
         } else {
             self.counts.metadata += 1;
         }
-        self.digest.remove(old_hash);
-        self.bury(place, (&old, first_run), EndReason::Modified)?;
-        self.digest.add(new_hash);
-        // A column that is not set costs its index nothing.
-        let update = if old.object == stored.object { UPDATE_LIVE_SAME_OBJECT } else { UPDATE_LIVE };
-        self.write_row(update, place, (stored, detection))?;
-        let before = match old.object {
+        if old.stored.kind == EntryKind::Dir && version.kind != EntryKind::Dir {
+            self.end_below(&path::join(place.dir, place.name), EndReason::Deleted)?;
+        }
+        let before = match old.stored.object {
             StoredObject::Content(id) => Some(id),
             _ => None,
         };
-        Ok(Applied::Changed { before })
+        Ok(Some(Applied::Changed { before }))
     }
 
-    fn write_row(&self, sql: &str, place: Place<'_>, (stored, detection): (&StoredVersion, &Detection)) -> Result<()> {
-        let written = self.conn.prepare_cached(sql)?.execute(params![
-            place.dir_id.0,
-            place.name,
-            self.run.run.0,
-            stored.st_mode(),
-            stored.owner,
-            stored.size.cast_signed(),
-            stored.mtime_ns,
-            stored.btime_ns,
-            stored.object,
-            stored.link,
-            stored.attr,
-            stored.flags(),
-            detection.ctime_ns,
-            detection.ino.cast_signed(),
-            detection.nlink,
-            detection.marks.bits(),
-        ])?;
-        if written == 1 { Ok(()) } else { Err(CatalogError::damaged("a row was not written")) }
-    }
-
-    fn live_row(&self, place: Place<'_>) -> Result<Option<(StoredVersion, i64)>> {
-        let mut select = self.conn.prepare_cached(LIVE_ROW)?;
-        let mut rows = select.query(params![place.dir_id.0, place.name])?;
-        match rows.next()? {
-            Some(row) => Ok(Some((StoredVersion::from_row(row, 1)?, row.get(0)?))),
-            None => Ok(None),
-        }
+    /// Whether there was room for it, or the row that `first_run` made.
+    fn write_row(
+        &self,
+        sql: &str,
+        place: Place<'_>,
+        (stored, detection): (&StoredVersion, &Detection),
+        first_run: Option<i64>,
+    ) -> Result<bool> {
+        let mut write = self.conn.prepare_cached(sql)?;
+        let values: [&dyn ToSql; 16] = [
+            &place.dir_id.0,
+            &place.name,
+            &self.run.run.0,
+            &stored.st_mode(),
+            &stored.owner,
+            &stored.size.cast_signed(),
+            &stored.mtime_ns,
+            &stored.btime_ns,
+            &stored.object,
+            &stored.link,
+            &stored.attr,
+            &stored.flags(),
+            &detection.ctime_ns,
+            &detection.ino.cast_signed(),
+            &detection.nlink,
+            &detection.marks.bits(),
+        ];
+        let first_run = first_run.as_ref().map(|run| run as &dyn ToSql);
+        Ok(write.execute(rusqlite::params_from_iter(values.into_iter().chain(first_run)))? == 1)
     }
 
     /// Puts a version that was read from `live` into `past`; its row in `live` is left to the caller.
@@ -250,22 +294,24 @@ impl<'c> Applier<'c> {
         Ok(())
     }
 
-    fn touch(&self, place: Place<'_>, (detection, btime_ns): (Detection, Option<i64>)) -> Result<()> {
-        self.conn
-            .prepare_cached(
-                "UPDATE live SET ctime_ns = ?3, ino = ?4, nlink = ?5, marks = ?6, btime_ns = ?7
-                 WHERE dir = ?1 AND name = ?2",
-            )?
-            .execute(params![
-                place.dir_id.0,
-                place.name,
-                detection.ctime_ns,
-                detection.ino.cast_signed(),
-                detection.nlink,
-                detection.marks.bits(),
-                btime_ns,
-            ])?;
-        Ok(())
+    /// Whether there is a row, the one that `first_run` made where that is given.
+    fn touch(
+        &self,
+        place: Place<'_>,
+        (detection, btime_ns): (Detection, Option<i64>),
+        first_run: Option<i64>,
+    ) -> Result<bool> {
+        let touched = self.conn.prepare_cached(TOUCH)?.execute(params![
+            place.dir_id.0,
+            place.name,
+            detection.ctime_ns,
+            detection.ino.cast_signed(),
+            detection.nlink,
+            detection.marks.bits(),
+            btime_ns,
+            first_run,
+        ])?;
+        Ok(touched == 1)
     }
 
     fn end(&mut self, place: Place<'_>, reason: EndReason) -> Result<Applied> {
@@ -307,7 +353,7 @@ impl<'c> Applier<'c> {
     }
 
     fn end_one(&mut self, place: Place<'_>, reason: EndReason) -> Result<Option<EntryKind>> {
-        let Some((old, first_run)) = self.live_row(place)? else {
+        let Some((old, first_run)) = live_row(self.conn, place.dir_id, place.name)? else {
             return Ok(None);
         };
         self.digest.remove(old.resolve(self.conn)?.row_hash(&path::join(place.dir, place.name)));
@@ -329,41 +375,6 @@ struct Place<'a> {
     name: &'a [u8],
 }
 
-/// Interned directories of a source at or below `top`; the root means all.
-pub fn dirs_within(conn: &Connection, source: SourceId, top: &[u8]) -> Result<Vec<(DirId, Vec<u8>)>> {
-    if top.is_empty() {
-        let mut select = conn.prepare_cached("SELECT id, path FROM dirs WHERE source = ?1 ORDER BY path")?;
-        let rows = select.query_map([source.0], |row| Ok((DirId(row.get(0)?), row.get(1)?)))?;
-        return Ok(rows.collect::<rusqlite::Result<_>>()?);
-    }
-    let (from, to) = ([top, b"/"].concat(), [top, b"0"].concat());
-    let mut dirs: Vec<(DirId, Vec<u8>)> = Vec::new();
-    if let Some(row) = find_dir(conn, source, top)? {
-        dirs.push((row.id, top.to_vec()));
-    }
-    let mut select =
-        conn.prepare_cached("SELECT id, path FROM dirs WHERE source = ?1 AND path >= ?2 AND path < ?3 ORDER BY path")?;
-    let rows = select.query_map(params![source.0, from, to], |row| Ok((DirId(row.get(0)?), row.get(1)?)))?;
-    for row in rows {
-        dirs.push(row?);
-    }
-    Ok(dirs)
-}
-
-/// A live row's version, for readers of records that must know what a change replaces.
-pub fn live_version(conn: &Connection, source: SourceId, (dir, name): (&[u8], &[u8])) -> Result<Option<StoredVersion>> {
-    let Some(row) = find_dir(conn, source, dir)? else {
-        return Ok(None);
-    };
-    let sql = format!("SELECT {VERSION_COLUMNS} FROM live WHERE dir = ?1 AND name = ?2");
-    let mut select = conn.prepare_cached(&sql)?;
-    let mut rows = select.query(params![row.id.0, name])?;
-    match rows.next()? {
-        Some(row) => Ok(Some(StoredVersion::from_row(row, 0)?)),
-        None => Ok(None),
-    }
-}
-
 /// The first hard-link group that is free in a source.
 pub fn next_link(conn: &Connection, source: SourceId) -> Result<i64> {
     Ok(conn
@@ -375,27 +386,19 @@ pub fn next_link(conn: &Connection, source: SourceId) -> Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::settings::Settings;
-    use crate::catalog::{Catalog, runs};
-    use crate::model::ids::RepositoryUuid;
-    use crate::model::params::{ChunkerParams, Compression, HashAlgo, Reserve};
+    use crate::catalog::ahead::LookAhead;
+    use crate::catalog::{Catalog, digests, runs};
     use crate::model::version::{Object, Owner};
 
-    #[test]
-    fn names_alone_are_no_change_of_a_run_but_a_record_is_taken_as_it_is() {
-        let dir = tempfile::tempdir().unwrap();
-        let settings = Settings {
-            repository: RepositoryUuid([1; 16]),
-            hash: HashAlgo::Blake3,
-            chunker: ChunkerParams { min: 1 << 18, avg: 1 << 20, max: 1 << 22, normalization: 2 },
-            block_size: 1 << 20,
-            compression: Compression::None,
-            reserve: Reserve::Percent(1.0),
-            redundancy: crate::model::redundancy::Redundancy::None,
-        };
-        let catalog = Catalog::create(&dir.path().join("backup.cat"), &settings).unwrap();
+    /// A catalog with one source.
+    fn catalog() -> (tempfile::TempDir, Catalog, SourceId) {
+        let (dir, catalog) = crate::catalog::test_plans::catalog();
         let source = runs::intern_source(catalog.conn(), "host", "/src", &[]).unwrap();
-        let row = |user: &[u8], mode| Change::Put {
+        (dir, catalog, source)
+    }
+
+    fn fifo(user: &[u8], mode: u32) -> Change {
+        Change::Put {
             version: Version {
                 kind: EntryKind::Fifo,
                 mode,
@@ -410,15 +413,57 @@ mod tests {
             },
             content: None,
             detection: Detection::default(),
-        };
-        let run = |seq| ApplyRun { source, run: RunSeq(seq), prev: Some(RunSeq(seq - 1)) };
-        let mut first = Applier::new(catalog.conn(), run(1), StateDigest::EMPTY);
-        assert_eq!(first.apply(b"", b"f", &row(b"", 0o600)).unwrap(), Applied::Changed { before: None });
-        let mut second = Applier::new(catalog.conn(), run(2), first.digest());
-        assert_eq!(second.apply(b"", b"f", &row(b"ann", 0o600)).unwrap(), Applied::Touched);
+        }
+    }
+
+    fn run(source: SourceId, seq: i64) -> ApplyRun {
+        ApplyRun { source, run: RunSeq(seq), prev: Some(RunSeq(seq - 1)) }
+    }
+
+    #[test]
+    fn names_alone_are_no_change_of_a_run_but_a_record_is_taken_as_it_is() {
+        let (_dir, catalog, source) = catalog();
+        let conn = catalog.conn();
+        let mut first = Applier::new(conn, run(source, 1), StateDigest::EMPTY);
+        assert_eq!(first.apply(b"", b"f", &fifo(b"", 0o600)).unwrap(), Applied::Changed { before: None });
+        let mut second = Applier::new(conn, run(source, 2), first.digest());
+        assert_eq!(second.apply(b"", b"f", &fifo(b"ann", 0o600)).unwrap(), Applied::Touched);
         assert_eq!(second.digest(), first.digest());
-        let mut third = Applier::new(catalog.conn(), run(3), second.digest()).exactly();
-        assert_eq!(third.apply(b"", b"f", &row(b"ann", 0o600)).unwrap(), Applied::Changed { before: None });
+        let mut third = Applier::new(conn, run(source, 3), second.digest()).exactly();
+        assert_eq!(third.apply(b"", b"f", &fifo(b"ann", 0o600)).unwrap(), Applied::Changed { before: None });
         assert_ne!(third.digest(), second.digest());
+    }
+
+    #[test]
+    fn what_was_read_ahead_and_is_not_so_any_more_is_read_again() {
+        let (_dir, catalog, source) = catalog();
+        let conn = catalog.conn();
+        let names: [&[u8]; 5] = [b"ended", b"touched", b"new", b"same", b"there"];
+        let mut first = Applier::new(conn, run(source, 1), StateDigest::EMPTY);
+        for name in names.iter().filter(|name| **name != b"new") {
+            first.apply(b"d", name, &fifo(b"ann", 0o600)).unwrap();
+        }
+        let change = |name: &[u8]| fifo(b"ann", if name == b"same" { 0o600 } else { 0o640 });
+        let mut look = LookAhead::new(conn, source);
+        let ahead = names.map(|name| look.look(b"d", name, &change(name)).unwrap());
+        // Before they are applied, the same transaction ends two of them and makes the one that was not there.
+        let mut second = Applier::new(conn, run(source, 2), first.digest());
+        for name in [b"ended".as_slice(), b"same"] {
+            second.apply(b"d", name, &Change::End(EndReason::Deleted)).unwrap();
+        }
+        second.apply(b"d", b"touched", &Change::Touch { detection: Detection::default(), btime_ns: Some(5) }).unwrap();
+        second.apply(b"d", b"new", &fifo(b"ann", 0o640)).unwrap();
+        let applied: Vec<_> = names
+            .into_iter()
+            .zip(ahead)
+            .map(|(name, ahead)| second.apply_ahead((b"d", name), &change(name), ahead).unwrap())
+            .collect();
+        let changed = Applied::Changed { before: None };
+        assert_eq!(applied, [changed, changed, Applied::Touched, changed, changed]);
+        let counts = second.counts();
+        assert_eq!((counts.added, counts.metadata, counts.modified, counts.deleted), (3, 2, 0, 2));
+        assert_eq!(digests::of_live(conn, source).unwrap(), second.digest());
+        let past: i64 = conn.query_row("SELECT count(*) FROM past", [], |row| row.get(0)).unwrap();
+        assert_eq!(past, 4);
     }
 }

@@ -1,9 +1,9 @@
 //! A source as of one run: single paths and whole subtrees, in the order of directories and names.
 
 use super::error::Result;
+use super::interned::dirs_within;
 use super::interned::find_dir;
 use super::row::{StoredVersion, VERSION_COLUMNS};
-use super::versions::dirs_within;
 use crate::model::ids::{DirId, RunSeq, SourceId};
 use crate::model::path;
 use rusqlite::{Connection, Rows, params};

@@ -1,10 +1,11 @@
 //! The rows of a manifest that is applied, and what they say of a file's bytes.
 
 use super::manifest_apply::{ApplyError, ManifestApply, Result};
+use crate::catalog::ahead::live_version;
 use crate::catalog::chunks;
 use crate::catalog::contents::{self, ExtentBuilder};
 use crate::catalog::row::StoredObject;
-use crate::catalog::versions::{Applier, Change, live_version};
+use crate::catalog::versions::{Applier, Change};
 use crate::format::container::FormatError;
 use crate::format::manifest::Encoding;
 use crate::format::manifest_rows::{ContentOp, PutRow, Row, RowDecoder};

@@ -15,11 +15,31 @@ use crate::volume::store::{Existing, Object, Store, StoreError};
 /// Raw bytes of one section segment at most: a section's last record may pass the target at which it is cut.
 const RAW_MAX: usize = SEGMENT_RAW_MAX;
 
+/// Compresses sections.
+pub struct SectionEncoder(SegmentEncoder);
+
+impl Default for SectionEncoder {
+    fn default() -> Self {
+        Self(SegmentEncoder::new(Compression::Zstd(3)))
+    }
+}
+
+impl SectionEncoder {
+    /// One section: its raw bytes, tag and flags first.
+    pub fn encode(&mut self, raw: &[u8]) -> EncodedSegment {
+        debug_assert!(raw.len() <= RAW_MAX);
+        let mut bytes = Vec::new();
+        let codec = self.0.encode(raw, &mut bytes);
+        let raw_len = u32::try_from(raw.len()).expect("sections are bounded far below 4 GiB");
+        EncodedSegment { codec, raw_len, bytes }
+    }
+}
+
 /// One manifest on its way to several places.
 pub struct ManifestSink {
     writers: Vec<(usize, ContainerWriter)>,
     failed: Vec<(usize, StoreError)>,
-    encoder: SegmentEncoder,
+    encoder: SectionEncoder,
 }
 
 /// Where a manifest was to go, and how that ended.
@@ -44,19 +64,20 @@ impl ManifestSink {
                 Err(error) => failed.push((*place, error)),
             }
         }
-        Self { writers, failed, encoder: SegmentEncoder::new(Compression::Zstd(3)) }
+        Self { writers, failed, encoder: SectionEncoder::default() }
     }
 
     /// Appends a section: its raw bytes, tag and flags first.
     pub fn put_section(&mut self, raw: &[u8]) {
-        debug_assert!(raw.len() <= RAW_MAX);
-        let mut bytes = Vec::new();
-        let codec = self.encoder.encode(raw, &mut bytes);
-        let raw_len = u32::try_from(raw.len()).expect("sections are bounded far below 4 GiB");
-        let segment = EncodedSegment { codec, raw_len, bytes };
+        let segment = self.encoder.encode(raw);
+        self.put_encoded(&segment);
+    }
+
+    /// The same of one that a [`SectionEncoder`] encoded.
+    pub fn put_encoded(&mut self, segment: &EncodedSegment) {
         let mut kept = Vec::with_capacity(self.writers.len());
         for (place, mut writer) in self.writers.drain(..) {
-            match writer.put(SegmentKind::Section, &segment) {
+            match writer.put(SegmentKind::Section, segment) {
                 Ok(()) => kept.push((place, writer)),
                 Err(error) => self.failed.push((place, error)),
             }

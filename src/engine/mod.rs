@@ -28,6 +28,7 @@ mod manifest_apply;
 mod manifest_apply_rows;
 pub mod manifest_file;
 mod manifest_write;
+mod manifest_write_rows;
 mod missed;
 pub mod observer;
 mod parity;

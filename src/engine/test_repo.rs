@@ -7,11 +7,12 @@ use super::block_file::{ContainerWriter, EncodedSegment};
 use super::init::{InitOptions, init};
 use super::observer::Silent;
 use super::repository::{Access, Repository};
+use crate::catalog::ahead::live_version;
 use crate::catalog::blocks::{self, NewBlock};
 use crate::catalog::chunks;
 use crate::catalog::contents::{self, ExtentBuilder};
 use crate::catalog::runs::{self, Run, RunState};
-use crate::catalog::versions::{self, Applier, ApplyRun, Change};
+use crate::catalog::versions::{Applier, ApplyRun, Change};
 use crate::catalog::{places, view, volumes};
 use crate::codec::compress::with_encoder;
 use crate::codec::hash::{Hasher, hash_bytes};
@@ -189,7 +190,7 @@ impl TestRepo {
         let base = run.prev.and_then(|prev| runs::get(&tx, prev).unwrap().unwrap().digest);
         let mut applier =
             Applier::new(&tx, ApplyRun { source, run: seq, prev: run.prev }, base.unwrap_or(StateDigest::EMPTY));
-        if versions::live_version(&tx, source, (b"", b"")).unwrap().is_none() {
+        if live_version(&tx, source, (b"", b"")).unwrap().is_none() {
             applier.apply(b"", b"", &put(&Node::Dir, None)).unwrap();
         }
         for ((path, node), content) in nodes.iter().zip(contents) {

@@ -3,100 +3,29 @@
 //! committed. A crash before that leaves an open run whose manifest completes it at the next start.
 
 use super::attempt::AttemptDone;
-use super::commit::FinishedRows;
+use super::finish_rows::apply_rows;
 use super::seen::Seen;
 use crate::catalog::interned::{Interner, set_mount};
-use crate::catalog::pending::{PendingChange, content_of};
 use crate::catalog::runs::{self, Run, RunState, Source};
 use crate::catalog::settings::Settings;
-use crate::catalog::versions::{Applied, Applier, ApplyRun, Change};
+use crate::catalog::versions::{Applier, ApplyRun};
 use crate::catalog::volumes::VolumeState;
-use crate::catalog::{Catalog, CatalogError, Connection, blocks, contents, digests, pending, volumes};
+use crate::catalog::{Catalog, CatalogError, Connection, blocks, pending, volumes};
 use crate::engine::error::{EngineError, Result};
 use crate::engine::manifest_file::{CopyError, ManifestOutcome, ManifestSink, copy_manifest_file};
-use crate::engine::manifest_write::{ManifestEncoder, Mentioned, RowSource, RowVisitor};
+use crate::engine::manifest_write::ManifestEncoder;
+use crate::engine::manifest_write_rows::RowSections;
 use crate::engine::observer::Observer;
 use crate::engine::repository::Repository;
 use crate::format::container::{ContainerKind, Header};
 use crate::format::layout::{self, ManifestCopy};
 use crate::format::manifest::{Encoding, ManifestMeta, ManifestSource, ManifestVolume, RunCounts};
-use crate::model::content::Content;
-use crate::model::ids::{ContentId, RunSeq, StateDigest, VolumeId};
+use crate::model::ids::{RunSeq, StateDigest, VolumeId};
 use crate::model::problem::{Problem, ProblemOp};
 use crate::volume::index::{IndexDb, IndexedBlock};
-use std::cell::RefCell;
-
-/// Takes directory, name, change and a file's content.
-type RawVisitor<'v> =
-    &'v mut dyn FnMut(&[u8], &[u8], &Change, Option<&Content>) -> std::result::Result<(), CatalogError>;
 
 /// So many files with a new inode and the same content say that the file system's inodes mean nothing.
 const ONLY_INODE_MAX: u64 = 100;
-
-/// The rows of a finished attempt.
-struct RunRows<'r> {
-    before: &'r Connection,
-    rows: &'r FinishedRows,
-    /// What each row turned out to be, in the order of going through them.
-    applied: RefCell<AppliedRows>,
-}
-
-/// What rows turned out to be: a byte for each, and the content before for those that had one. A first run may have as
-/// many rows as the source has files.
-#[derive(Debug, Default)]
-struct AppliedRows {
-    kinds: Vec<u8>,
-    before: Vec<ContentId>,
-}
-
-impl AppliedRows {
-    fn push(&mut self, applied: Applied) {
-        let kind = match applied {
-            Applied::Nothing => 0,
-            Applied::Touched => 1,
-            Applied::Changed { before: None } => 2,
-            Applied::Changed { before: Some(id) } => {
-                self.before.push(id);
-                3
-            }
-        };
-        self.kinds.push(kind);
-    }
-
-    fn iter(&self) -> impl Iterator<Item = Applied> {
-        let mut before = self.before.iter().copied();
-        self.kinds.iter().map(move |kind| match kind {
-            0 => Applied::Nothing,
-            1 => Applied::Touched,
-            2 => Applied::Changed { before: None },
-            _ => Applied::Changed { before: before.next() },
-        })
-    }
-}
-
-impl RunRows<'_> {
-    /// Goes through all rows without knowing what they turn out to be.
-    fn for_each_raw(&self, visit: RawVisitor<'_>) -> std::result::Result<(), CatalogError> {
-        self.rows.rows.for_each(&mut |PendingChange { dir, name, change }, content| {
-            let known = match (content, content_of(&change)) {
-                (None, Some(id)) => Some(contents::get(self.before, id)?),
-                (content, _) => content,
-            };
-            visit(&dir, &name, &change, known.as_ref())
-        })
-    }
-}
-
-impl RowSource for RunRows<'_> {
-    fn for_each(&self, visit: RowVisitor<'_>) -> std::result::Result<(), CatalogError> {
-        let applied = self.applied.borrow();
-        let mut applied = applied.iter();
-        self.for_each_raw(&mut |dir, name, change, content| {
-            let applied = applied.next().ok_or_else(|| CatalogError::damaged("rows that were not applied"))?;
-            visit(dir, name, (change, applied, content))
-        })
-    }
-}
 
 /// Completes `run` of `source`, on this thread alone if `is_alone`; returns its counts, and how many of the deleted are
 /// only no longer selected.
@@ -110,7 +39,6 @@ pub fn finish(
     let base = runs::newest_complete(before.conn(), source.id)?;
     let base_digest = base.as_ref().and_then(|run| run.digest).unwrap_or(StateDigest::EMPTY);
     let held = before.reading()?;
-    let rows = RunRows { before: before.conn(), rows: &done.rows, applied: RefCell::default() };
     let Repository { catalog, mounted, .. } = repository;
     let writable: Vec<usize> = (0..mounted.len()).filter(|index| mounted[*index].is_locked_for_writing()).collect();
     let tx = catalog.begin()?;
@@ -119,7 +47,7 @@ pub fn finish(
         ApplyRun { source: source.id, run: run.seq, prev: base.as_ref().map(|base| base.seq) },
         base_digest,
     );
-    let mentioned = apply_checked(&rows, &mut applier, (&before, source, base.as_ref()), is_alone)?;
+    let rows = apply_rows(&done.rows.rows, &mut applier, (&before, source, base.as_ref()), is_alone)?;
     let (counts, excluded) = (counts_of(applier.counts(), done), applier.excluded());
     let complete = Run {
         state: RunState::Complete,
@@ -137,7 +65,7 @@ pub fn finish(
     let stores: Vec<(usize, &dyn crate::volume::store::Store)> =
         writable.iter().map(|index| (*index, mounted[*index].store().as_ref())).collect();
     let encoder = ManifestEncoder { before: before.conn() };
-    let outcome = write_manifest(&encoder, stores, (&meta, &known), ((&rows, &mentioned), catalog_header(&before)))?;
+    let outcome = write_manifest(&encoder, stores, (&meta, &known), (&rows, catalog_header(&before)))?;
     drop(held);
     for (index, error) in &outcome.failed {
         observer
@@ -174,56 +102,6 @@ fn list(tx: &Connection, run: &Run, written: &ManifestOutcome) -> std::result::R
     blocks::mark_listed(tx, run.seq)?;
     blocks::condemn_superseded(tx)?;
     pending::clear(tx, run.source, run.seq)
-}
-
-/// Applies all rows, notes which chunks they mention, and works out beside it whether what they build on is what the run before wrote: neither is seen by
-/// anybody before the commit.
-fn apply_checked(
-    rows: &RunRows<'_>,
-    applier: &mut Applier<'_>,
-    (before, source, base): (&Catalog, &Source, Option<&Run>),
-    is_alone: bool,
-) -> Result<Mentioned> {
-    let mut base = base.filter(|_| !rows.rows.rows.is_empty());
-    if let Some(base) = base.take_if(|_| is_alone) {
-        check_base(before, (source, base))?;
-    }
-    let reader = base.map(|_| before.reader()).transpose()?;
-    std::thread::scope(|scope| {
-        let checked = match (base, reader) {
-            (Some(base), Some(reader)) => {
-                let beside = std::thread::Builder::new().name("check".to_owned());
-                match beside.spawn_scoped(scope, move || check_base(&reader, (source, base))) {
-                    Ok(thread) => Some(thread),
-                    // No thread is to be had: it takes a little longer.
-                    Err(_) => {
-                        check_base(before, (source, base))?;
-                        None
-                    }
-                }
-            }
-            _ => None,
-        };
-        let mut mentioned = Mentioned::default();
-        rows.for_each_raw(&mut |dir, name, change, content| {
-            let applied = applier.apply(dir, name, change)?;
-            rows.applied.borrow_mut().push(applied);
-            mentioned.note(rows.before, (change, applied, content))
-        })?;
-        applier.finish()?;
-        let panicked = |_| Err(EngineError::Fault("the thread that checks the catalog panicked".to_owned()));
-        checked.map_or(Ok(()), |checked| checked.join().unwrap_or_else(panicked))?;
-        Ok(mentioned)
-    })
-}
-
-/// A delta on rows that are not what the run before wrote would never fit that run's record again.
-fn check_base(reader: &Catalog, (source, base): (&Source, &Run)) -> Result<()> {
-    if base.digest == Some(digests::of_live(reader.conn(), source.id)?) {
-        return Ok(());
-    }
-    let (host, name, run) = (&source.host, &source.name, base.seq);
-    Err(CatalogError::damaged(format!("the rows of {host}:{name} are not those that run {run} wrote")).into())
 }
 
 /// Keeps what is a mount point, and which file systems give other inodes to the same files.
@@ -321,10 +199,10 @@ fn write_manifest(
     encoder: &ManifestEncoder<'_>,
     stores: Vec<(usize, &dyn crate::volume::store::Store)>,
     (meta, known): (&ManifestMeta, &[ManifestVolume]),
-    ((rows, mentioned), header): ((&RunRows<'_>, &Mentioned), Header),
+    (rows, header): (&RowSections, Header),
 ) -> Result<ManifestOutcome> {
     let mut sink = ManifestSink::open(&stores, &header);
-    encoder.write(&mut sink, (meta, known), (rows, mentioned))?;
+    encoder.write(&mut sink, (meta, known), rows)?;
     let key = layout::manifest_key(meta.run_seq(), &meta.run, ManifestCopy::First);
     Ok(sink.finish(&key))
 }

@@ -2,14 +2,16 @@
 //! outweigh it: a rebuild can start there when an earlier record is lost. Never written by a run that changed nothing.
 
 use super::finish::{catalog_header, known_volumes, meta_of};
+use crate::catalog::interned::dirs_within;
 use crate::catalog::row::StoredObject;
 use crate::catalog::runs::{self, Source};
 use crate::catalog::state::live_entries;
-use crate::catalog::versions::{Applied, Change, dirs_within};
-use crate::catalog::{CatalogError, Connection, contents};
+use crate::catalog::versions::{Applied, Change};
+use crate::catalog::{Catalog, CatalogError};
 use crate::engine::error::Result;
 use crate::engine::manifest_file::ManifestSink;
-use crate::engine::manifest_write::{ManifestEncoder, Mentioned, RowSource, RowVisitor};
+use crate::engine::manifest_write::ManifestEncoder;
+use crate::engine::manifest_write_rows::{RowSections, RowsWriter};
 use crate::engine::observer::Observer;
 use crate::engine::recover::is_lacking;
 use crate::engine::repository::Repository;
@@ -18,27 +20,21 @@ use crate::format::manifest::{Encoding, ManifestMeta};
 use crate::model::ids::{RunSeq, SourceId, StateDigest};
 use crate::volume::store::Store;
 
-/// All live rows of a source.
-struct LiveRows<'c> {
-    conn: &'c Connection,
-    source: SourceId,
-}
-
-impl RowSource for LiveRows<'_> {
-    fn for_each(&self, visit: RowVisitor<'_>) -> std::result::Result<(), CatalogError> {
-        for (id, dir) in dirs_within(self.conn, self.source, b"")? {
-            for entry in live_entries(self.conn, id)? {
-                let (content_id, content) = match entry.version.object {
-                    StoredObject::Content(id) => (Some(id), Some(contents::get(self.conn, id)?)),
-                    _ => (None, None),
-                };
-                let version = entry.version.resolve(self.conn)?;
-                let change = Change::Put { version, content: content_id, detection: entry.detection };
-                visit(&dir, &entry.name, (&change, Applied::Changed { before: None }, content.as_ref()))?;
-            }
+/// All live rows of a source, as a record says them.
+fn live_rows(catalog: &Catalog, source: SourceId) -> std::result::Result<RowSections, CatalogError> {
+    let (conn, mut rows) = (catalog.conn(), RowsWriter::new(catalog));
+    for (id, dir) in dirs_within(conn, source, b"")? {
+        for entry in live_entries(conn, id)? {
+            let content = match entry.version.object {
+                StoredObject::Content(id) => Some(id),
+                _ => None,
+            };
+            let version = entry.version.resolve(conn)?;
+            let change = Change::Put { version, content, detection: entry.detection };
+            rows.push((&dir, &entry.name), (&change, Applied::Changed { before: None }, None))?;
         }
-        Ok(())
     }
+    rows.finish()
 }
 
 /// Writes the whole state after the complete run `seq` to every writable volume, if that is due. The run is saved
@@ -68,9 +64,8 @@ pub fn write_if_due(
     let mut sink = ManifestSink::open(&stores, &catalog_header(&repository.catalog));
     let encoder = ManifestEncoder { before: conn };
     let held = repository.catalog.reading()?;
-    let (rows, mut mentioned) = (LiveRows { conn, source: source.id }, Mentioned::default());
-    rows.for_each(&mut |_, _, row| mentioned.note(conn, row))?;
-    encoder.write(&mut sink, (&meta, &known_volumes(conn)?), (&rows, &mentioned))?;
+    let rows = live_rows(&repository.catalog, source.id)?;
+    encoder.write(&mut sink, (&meta, &known_volumes(conn)?), &rows)?;
     drop(held);
     let outcome = sink.finish(&layout::manifest_key(seq, &run.uuid, ManifestCopy::Full));
     for (index, error) in &outcome.failed {

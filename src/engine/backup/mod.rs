@@ -15,6 +15,7 @@ mod dry_run;
 mod early_copies;
 mod encode;
 mod finish;
+mod finish_rows;
 mod full_manifest;
 mod input;
 mod items;
