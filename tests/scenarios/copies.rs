@@ -2,6 +2,7 @@
 
 use crate::util::bench::Bench;
 use crate::util::disks::{assert_restores_all_but, hide, lost, rebuild_args, show, spread};
+use crate::util::needs::Tmpfs;
 use crate::util::oracle::{Snapshot, snapshot};
 use crate::util::tree::{Rng, change, flip, grow, set_mode, write};
 use serde_json::Value;
@@ -197,6 +198,25 @@ fn rot_in_either_copy_is_read_around_and_healed() {
     assert!(!bench.path("disk1/quarantine").join(&hurt[0].0).exists());
     assert!(spread(&bench, &DISKS).values().all(|count| *count == 2));
     assert_eq!(bench.json(&["revert-to-run", "3", "quiet"], 0)["read_elsewhere"], 0);
+}
+
+#[test]
+fn a_disk_without_room_for_what_heals_it_is_told_so_and_heals_with_more() {
+    let bench = Bench::with_volumes(&["disk1"], &TWO);
+    let Some(small) = Tmpfs::mount(&bench.path("small"), 48) else { return };
+    bench.run(&["add-volume", "small"]).with_code(0);
+    write(&bench.src(), "much", &Rng(5).bytes(30 << 20));
+    bench.backup();
+    let blocks = bench.blocks("small");
+    assert!(blocks.len() >= 4, "{blocks:?}");
+    blocks.values().for_each(|path| flip(path, 5000));
+    write(&bench.path("small"), "somebody elses", &vec![1; 15 << 20]);
+    let said = bench.run(&["validate", "--repair"]).with_code(4);
+    assert_eq!(said.err.matches("free some space on that disk").count(), 1, "{said:#?}");
+    assert!(said.err.matches("no space left").count() >= 4 && !said.err.contains("replace that disk"), "{said:#?}");
+    small.resize(200);
+    bench.run(&["validate", "--repair"]).with_code(0);
+    bench.assert_all_good();
 }
 
 #[test]

@@ -247,10 +247,9 @@ mod tests {
     /// All versions, without the numbers that are given as they come.
     fn versions(catalog: &Path) -> Vec<String> {
         let catalog = Catalog::open(catalog).unwrap();
-        let sql =
-            "SELECT printf('%s %s %s %s %s %s %o %s', path, kind, size, mtime_ns, first_run, last_run, mode, file_hash)
-                   FROM file_versions ORDER BY path, first_run";
-        let mut select = catalog.conn().prepare(sql).unwrap();
+        let columns = "path, kind, size, mtime_ns, first_run, last_run, file_hash, mode";
+        let sql = format!("SELECT concat_ws(' ', {columns}) FROM file_versions ORDER BY path, first_run");
+        let mut select = catalog.conn().prepare(&sql).unwrap();
         let rows = select.query_map([], |row| row.get(0)).unwrap();
         rows.map(Result::unwrap).collect()
     }

@@ -14,6 +14,7 @@ use crate::engine::protect::copy::{BlockFile, Present};
 use crate::engine::repository::{Mounted, Repository};
 use crate::format::layout;
 use crate::model::ids::{BlockNo, VolumeId};
+use crate::volume::store::StoreError;
 use std::collections::{BTreeMap, HashMap};
 
 /// Copies that a volume may refuse one after the other before it is left alone.
@@ -60,6 +61,13 @@ pub(super) fn repair(
                 healed.insert((no, volume), from);
             }
             Ok(None) => {}
+            Err(error @ StoreError::NoSpace { .. }) => {
+                // The disk is not to blame, and may have room for a shorter block.
+                let (id, name) = (row.id, &to.row.name);
+                report.notes.push(format!("block {id} on volume {name} cannot be healed: {error}"));
+                let next = "free some space on that disk, then repeat `raidtape validate --repair`";
+                note_once(report, format!("volume {name} has no room for what is to be healed there: {next}"));
+            }
             Err(error) => {
                 *failed += 1;
                 let name = &to.row.name;
